@@ -1,0 +1,46 @@
+# Everything here is also what CI calls. `make` alone tells what there is.
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+LOCAL := $(PY) -m stems_local
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help setup demo up down test lint format bench requirements clean
+
+help: ## Tell what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+.venv/.ready: requirements.txt pyproject.toml local/setup.sh
+	@local/setup.sh
+
+setup: .venv/.ready ## Get everything: virtual environment, MinIO, mc, Redis
+	@$(LOCAL) setup
+
+demo: .venv/.ready ## Separate a song through the whole pipeline and show where the time goes (SONG=file: yours)
+	@$(LOCAL) demo $(if $(SONG),"$(SONG)")
+
+up: .venv/.ready ## Run the pipeline in the foreground; Ctrl-C stops all of it
+	@$(LOCAL) up
+
+down: .venv/.ready ## Stop a pipeline that another terminal started
+	@$(LOCAL) down
+
+test: setup ## Run all tests (ARGS: more for pytest)
+	@$(PY) -m pytest $(ARGS)
+
+lint: .venv/.ready ## Check style, types, import boundaries
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: .venv/.ready ## Bring the code into form
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+bench: setup ## Measure; prints, never judges
+	@$(PY) -m pytest tests/bench -m bench -s $(ARGS)
+
+requirements: .venv/.ready ## Pin again what pyproject.toml asks for
+	@local/requirements.sh
+
+clean: ## Remove the virtual environment and what was built and stored locally
+	rm -rf .venv .stems stems-out

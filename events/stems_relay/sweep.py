@@ -1,0 +1,64 @@
+"""The sweep: compare the bucket `queue` with what is done and enter the rest in the line.
+
+MinIO can lose an event between the commit of an object and its notification, and Redis can lose everything; the bucket
+is what remains. An upload whose tags say how it ended, of these very bytes, needs nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from stems import naming
+from stems.contract import Upload
+from stems.jobs import now_ms
+from stems.storage import Storage
+from stems_relay.inbox import Inbox
+
+_log = logging.getLogger(__name__)
+
+# Younger uploads have their notification on the way (a stored one takes about 3 s).
+_GRACE_MS = 10_000
+_FINAL = frozenset({"done", "failed", "removed"})
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many uploads were looked at, and how many entered the line."""
+
+    seen: int
+    entered: int
+
+
+async def sweep(storage: Storage, inbox: Inbox) -> Swept:
+    """Look at every upload once. Raises StorageUnavailable or a Redis error, having done part of the work."""
+    listing, seen, entered = storage.uploads(), 0, 0
+    while batch := await asyncio.to_thread(_next, listing):
+        seen += len(batch)
+        for upload, tags in batch:
+            if is_open(upload, tags, now_ms()):
+                entered += await _enter(storage, inbox, upload)
+    return Swept(seen, entered)
+
+
+def is_open(upload: Upload, tags: Mapping[str, str], now: int) -> bool:
+    """Tell whether nothing says yet how this upload ended."""
+    about_these_bytes = tags.get(naming.TAG_ETAG, upload.etag) == upload.etag
+    ended = about_these_bytes and tags.get(naming.TAG_STATE) in _FINAL
+    return not ended and upload.uploaded_ms < now - _GRACE_MS
+
+
+async def _enter(storage: Storage, inbox: Inbox, upload: Upload) -> bool:
+    if await inbox.claim(upload) == "new":
+        _log.info("swept up an upload that nobody had announced", extra={"key": upload.key})
+        return True
+    state, error = await inbox.state(upload.job)
+    if state == "failed":  # MinIO was away when the song died: tell it now
+        await asyncio.to_thread(storage.tag, upload, "failed", error=error)
+    return False
+
+
+def _next(listing: Iterator[tuple[Upload, Mapping[str, str]]]) -> list[tuple[Upload, Mapping[str, str]]]:
+    return list(islice(listing, _BATCH))

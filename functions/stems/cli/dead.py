@@ -1,0 +1,133 @@
+"""`stems dead`: songs that were given up, and what to do with them."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from stems.cli import shell, terminal
+
+if TYPE_CHECKING:
+    from stems.jobs import Job, Jobs
+
+_ID_LENGTH = 8  # enough to be told apart; any unique beginning of an id is understood
+_ALL = 1_000_000
+_JSON = ("{", "[")
+_TIMES = frozenset({"uploaded_ms", "updated_ms", "started_ms", "died_ms"})
+
+
+@click.group(cls=shell.Shell)
+def dead() -> None:
+    """Look at songs that were given up, retry or drop them.
+
+    \b
+    Example:
+      stems dead list
+      stems dead retry 3f9a
+    """
+
+
+def _jobs() -> "Jobs":
+    settings = shell.settings()
+    with shell.needs("redis", "client"):
+        from stems import jobs
+    return jobs.Jobs(jobs.connect(settings))
+
+
+@dead.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(as_json: bool) -> None:
+    """List the dead letters, newest first, with their reasons.
+
+    \b
+    Example:
+      stems dead list
+    """
+    found = _jobs().view(_ALL).failed_jobs
+    if as_json:
+        click.echo(json.dumps([_data(job) for job in found], indent=2, ensure_ascii=False))
+    elif not found:
+        click.echo("no dead letters", err=True)
+    else:
+        rows = [(job.id[:_ID_LENGTH], job.key or job.name, str(job.attempts), _when(job.updated_ms)) for job in found]
+        reasons = [job.error or "no reason is known" for job in found]
+        terminal.table(("ID", "SONG", "TRIES", "WHEN"), rows, flexible=1, below=reasons)
+
+
+@dead.command()
+@click.argument("id_", metavar="ID")
+def show(id_: str) -> None:
+    """Print everything that is stored of a dead letter. ID: any unique beginning of it.
+
+    \b
+    Example:
+      stems dead show 3f9a
+    """
+    job, stored = _jobs().dead_letter(id_)
+    long_last = sorted(stored.items(), key=lambda item: (item[1][:1] in _JSON, item[0]))
+    rows = {"id": job.id, **dict(long_last)}
+    label = max(map(len, rows))
+    for name, value in rows.items():
+        if name in _TIMES and value.isdecimal():
+            value = datetime.fromtimestamp(int(value) / 1000).astimezone().isoformat(" ", "seconds")
+        with suppress(ValueError):  # what only looks like JSON is shown as it is
+            value = json.dumps(json.loads(value), indent=2, ensure_ascii=False) if value[:1] in _JSON else value
+        first, *more = value.split("\n")
+        click.echo(click.style(f"{name:<{label}}  ", fg="cyan") + terminal.plain(first))
+        for line in more:
+            click.echo(" " * (label + 2) + terminal.plain(line))
+
+
+@dead.command()
+@click.argument("ids", nargs=-1, metavar="ID...")
+@click.option("--all", "everything", is_flag=True, help="Retry all dead letters.")
+def retry(ids: tuple[str, ...], everything: bool) -> None:
+    """Put dead letters back in line, with their attempts forgotten.
+
+    \b
+    Example:
+      stems dead retry 3f9a
+      stems dead retry --all
+    """
+    jobs = _jobs()
+    _each(jobs, ids, everything, jobs.retry, "back in line")
+
+
+@dead.command()
+@click.argument("ids", nargs=-1, metavar="ID...")
+@click.option("--all", "everything", is_flag=True, help="Drop all dead letters.")
+def drop(ids: tuple[str, ...], everything: bool) -> None:
+    """Forget dead letters; their uploads stay in the bucket, tagged `failed`.
+
+    \b
+    Example:
+      stems dead drop 3f9a
+      stems dead drop --all
+    """
+    jobs = _jobs()
+    _each(jobs, ids, everything, jobs.drop, "dropped")
+
+
+def _each(jobs: "Jobs", ids: tuple[str, ...], everything: bool, act: Callable[[str], bool], done: str) -> None:
+    """Act on the letters named. All ids are looked up first: a wrong one changes nothing."""
+    if bool(ids) == everything:
+        raise click.UsageError("name dead letters, or use --all")
+    letters = jobs.view(_ALL).failed_jobs if everything else [jobs.dead_letter(prefix)[0] for prefix in ids]
+    count = 0
+    for job in dict.fromkeys(letters):
+        if act(job.id):  # somebody else may have been quicker
+            count += 1
+            click.echo(f"{job.id[:_ID_LENGTH]}  {done}  {terminal.plain(job.key or job.name)}")
+    if not count:
+        click.echo("no dead letters", err=True)
+
+
+def _when(milliseconds: int) -> str:
+    return terminal.ago(milliseconds / 1000) if milliseconds else ""
+
+
+def _data(job: "Job") -> dict[str, object]:
+    return {name: getattr(job, name) for name in ("id", "name", *job.__dataclass_fields__)}

@@ -1,0 +1,77 @@
+"""`stems get`: the stems of a track, from the REST function into a folder."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stems import naming
+from stems.cli import progress, shell, terminal
+from stems.cli.library import connect
+from stems.errors import UnknownTrack
+
+if TYPE_CHECKING:
+    from stems.cli.rest import Rest
+
+
+@click.command()
+@click.argument("track", metavar="SONGHASH|NAME")
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("stems-out"),
+    show_default=True,
+    metavar="DIR",
+    help="Write to DIR/<name of the song>/<stem>.<format>.",
+)
+@click.option("-f", "--force", is_flag=True, help="Replace stems that are already there; without it, they are refused.")
+def get(track: str, folder: Path, force: bool) -> None:
+    """Download the stems of a track.
+
+    It is named as the song is, or by the beginning of its hash.
+
+    \b
+    Example:
+      stems get song.mp3
+      stems get 3f9a12bc -o /tmp
+    """
+    rest = connect()
+    found = _find(rest, track)
+    # The name comes from whoever uploaded the song: it names one folder below ours, never another place.
+    target = folder / (Path(terminal.plain(naming.song_name(found["name"]))).stem.strip(". ") or found["songhash"][:12])
+    names = {stem["url"]: f"{stem['stem']}.{stem['format']}" for stem in found["stems"]}
+    if not force:
+        shell.refuse_existing(target, names.values())
+    target.mkdir(parents=True, exist_ok=True)
+    for stem in found["stems"]:
+        _fetch(rest, stem, target / names[stem["url"]])
+
+
+def _find(rest: "Rest", wanted: str) -> dict[str, Any]:
+    """Return the track that `wanted` means. Raises UnknownTrack unless it is exactly one."""
+    if naming.is_songhash(wanted):
+        return rest.track(wanted)
+    tracks = list(rest.tracks(None))
+    found = [each for each in tracks if wanted in (each["name"], Path(each["name"]).stem)] or [
+        each for each in tracks if each["songhash"].startswith(wanted.lower())
+    ]
+    if not found:
+        raise UnknownTrack(f"no track has the name {wanted!r} or a hash that starts with it")
+    if len(found) > 1:
+        hashes = ", ".join(each["songhash"][:12] for each in found[:5])
+        raise UnknownTrack(f"{len(found)} tracks are meant by {wanted!r}: name one by its hash: {hashes}")
+    return found[0]
+
+
+def _fetch(rest: "Rest", stem: Mapping[str, Any], path: Path) -> None:
+    """Write one stem, beside its name first: half of one is never seen under it."""
+    with tempfile.TemporaryDirectory(prefix=".stems-", dir=path.parent) as scratch:
+        part = Path(scratch) / path.name
+        with progress.bar(path.name) as on_progress:
+            rest.download(stem["url"], part, on_progress)
+        part.replace(path)
+    click.echo(terminal.plain(str(path)) + f"  {terminal.size(path.stat().st_size)}")

@@ -1,0 +1,159 @@
+"""All settings, read once per process from the environment; the only module that looks at it.
+
+Each field below is one environment variable; README.md lists the same ones and a test compares the two.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from stems.errors import ConfigError
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("not an http:// or https:// address")
+    return value.rstrip("/")
+
+
+def _redis_url(value: str) -> str:
+    if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("not a redis:// address")
+    return value
+
+
+def _number(minimum: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        number = float(value)
+        if not minimum <= number < float("inf"):
+            raise ValueError(f"must be a number from {minimum:g}")
+        return number
+
+    return parse
+
+
+def _count(minimum: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        number = int(value)
+        if number < minimum:
+            raise ValueError(f"must be a whole number from {minimum}")
+        return number
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def _setting(env: str, parse: Callable[[str], Any], default: str, *, secret: bool = False) -> Any:
+    return field(metadata={"env": env, "parse": parse, "default": default}, repr=not secret)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one process. Build it with `from_env`, in entry points only."""
+
+    # every part
+    s3_endpoint: str = _setting("STEMS_S3_ENDPOINT", _url, "http://127.0.0.1:9000")
+    s3_public_endpoint: str = _setting("STEMS_S3_PUBLIC_ENDPOINT", _url, "")
+    s3_access_key: str = _setting("STEMS_S3_ACCESS_KEY", _text, "")
+    s3_secret_key: str = _setting("STEMS_S3_SECRET_KEY", _text, "", secret=True)
+    s3_region: str = _setting("STEMS_S3_REGION", _text, "us-east-1")
+    redis_url: str = _setting("STEMS_REDIS_URL", _redis_url, "redis://127.0.0.1:6379/0", secret=True)
+    log_level: str = _setting("STEMS_LOG_LEVEL", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "INFO")
+    log_format: str = _setting("STEMS_LOG_FORMAT", _one_of("json", "text"), "json")
+    log_tail: int = _setting("STEMS_LOG_TAIL", _count(0), "1000")
+
+    # relay
+    sink: str = _setting("K_SINK", _url, "")
+    max_in_flight: int = _setting("STEMS_MAX_IN_FLIGHT", _count(1), "1")
+    max_attempts: int = _setting("STEMS_MAX_ATTEMPTS", _count(1), "5")
+    delivery_timeout_s: float = _setting("STEMS_DELIVERY_TIMEOUT_S", _number(1), "600")
+    backoff_s: float = _setting("STEMS_BACKOFF_S", _number(0.01), "1")
+    backoff_max_s: float = _setting("STEMS_BACKOFF_MAX_S", _number(0.01), "60")
+    sweep_s: float = _setting("STEMS_SWEEP_S", _number(1), "300")
+    heartbeat_s: float = _setting("STEMS_HEARTBEAT_S", _number(0.1), "5")
+    grace_s: float = _setting("STEMS_GRACE_S", _number(0), "10")
+
+    # separate
+    model: str = _setting("STEMS_MODEL", _text, "untrained")
+    model_dir: str = _setting("STEMS_MODEL_DIR", _text, "models")
+    lease_s: float = _setting("STEMS_LEASE_S", _number(1), "20")
+    max_duration_s: float = _setting("STEMS_MAX_DURATION_S", _number(0), "3600")
+
+    # command line
+    tracks_url: str = _setting("STEMS_URL", _url, "http://127.0.0.1:8080")
+
+    # minio-config
+    minio_root_user: str = _setting("MINIO_ROOT_USER", _text, "")
+    minio_root_password: str = _setting("MINIO_ROOT_PASSWORD", _text, "", secret=True)
+    separate_secret_key: str = _setting("STEMS_SEPARATE_SECRET_KEY", _text, "", secret=True)
+    tracks_secret_key: str = _setting("STEMS_TRACKS_SECRET_KEY", _text, "", secret=True)
+    relay_secret_key: str = _setting("STEMS_RELAY_SECRET_KEY", _text, "", secret=True)
+    uploader_secret_key: str = _setting("STEMS_UPLOADER_SECRET_KEY", _text, "", secret=True)
+    notify_targets: str = _setting("STEMS_NOTIFY_TARGETS", _text, "FAST,DURABLE")
+    keep_uploads_days: int = _setting("STEMS_KEEP_UPLOADS_DAYS", _count(0), "0")
+    keep_output_days: int = _setting("STEMS_KEEP_OUTPUT_DAYS", _count(0), "0")
+    abort_multipart_days: int = _setting("STEMS_ABORT_MULTIPART_DAYS", _count(1), "1")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read the settings from `environ` (default: the process environment).
+
+        An empty variable counts as unset. Raises ConfigError that names the variable and its value.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for setting in fields(cls):
+            env, parse, default = (setting.metadata[name] for name in ("env", "parse", "default"))
+            text = environ.get(env, "") or default
+            try:
+                values[setting.name] = parse(text) if text else ""
+            except ValueError as error:
+                shown = repr(text) if setting.repr else "(secret)"
+                raise ConfigError(f"{env}={shown}: {error}") from None
+        return cls(**values)
+
+    def require(self, *names: str) -> "Settings":
+        """Return self when every named setting has a value; else raise ConfigError naming the missing ones."""
+        missing = [
+            setting.metadata["env"]
+            for setting in fields(self)
+            if setting.name in names and not getattr(self, setting.name)
+        ]
+        if missing:
+            raise ConfigError(f"not set: {', '.join(missing)}")
+        return self
+
+
+def environment(env_file: Path | None) -> dict[str, str]:
+    """Return the process environment on top of the variables of `env_file`, which are taken as they are written.
+
+    Raises ConfigError for a file that cannot be read.
+    """
+    try:
+        given = dotenv_values(env_file, interpolate=False) if env_file else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the env file {env_file} cannot be read: {error}") from error
+    return {name: value for name, value in given.items() if value is not None} | dict(os.environ)
+
+
+def table() -> list[tuple[str, str]]:
+    """Return (environment variable, default) of every setting, in the order of `Settings`."""
+    return [(setting.metadata["env"], setting.metadata["default"]) for setting in fields(Settings)]

@@ -1,0 +1,174 @@
+"""How an upload travels: MinIO's notification -> Upload -> CloudEvent -> Upload.
+
+The mapping follows the CloudEvents adapter for AWS S3
+(https://github.com/cloudevents/spec/blob/main/cloudevents/adapters/aws-s3.md); events/README.md shows examples.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote_plus, unquote_plus
+
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event, to_binary_event
+from cloudevents.core.v1.event import CloudEvent
+
+from stems import naming
+from stems.errors import BadNotification
+
+# MinIO's `--event put` would also tell of tags, retention and legal hold: no new bytes in those.
+EVENT_NAMES = tuple(f"s3:ObjectCreated:{kind}" for kind in ("Put", "Post", "Copy", "CompleteMultipartUpload"))
+TYPE_PREFIX = "com.amazonaws."
+TYPE_SEPARATED = "dev.stems.track.separated"
+TYPE_GONE = "dev.stems.upload.gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One put of an object. `uploaded_ms` is the object's modification time, milliseconds since 1970."""
+
+    bucket: str
+    key: str
+    etag: str
+    uploaded_ms: int
+    record: Mapping[str, Any]
+
+    @property
+    def job(self) -> str:
+        """The identity of the work: the same bytes under the same name."""
+        return naming.job_id(self.bucket, self.key, self.etag)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Upload":
+        """Read an S3 event record; its key is form-encoded. Raises BadNotification."""
+        try:
+            s3 = record["s3"]
+            bucket, encoded, etag = s3["bucket"]["name"], s3["object"]["key"], s3["object"]["eTag"]
+            sequencer = s3["object"].get("sequencer")
+            # MinIO's sequencer is the modification time in nanoseconds, in hex.
+            uploaded_ms = int(sequencer, 16) // 1_000_000 if sequencer else _milliseconds(record["eventTime"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadNotification(f"not an S3 event record: {error!r} in {_short(record)}") from error
+        if not (isinstance(bucket, str) and isinstance(encoded, str) and isinstance(etag, str) and encoded and etag):
+            raise BadNotification(f"not an S3 event record: no bucket, key or etag in {_short(record)}")
+        return cls(bucket, unquote_plus(encoded), etag, uploaded_ms, record)
+
+    @classmethod
+    def from_listing(cls, bucket: str, key: str, etag: str, size: int, modified: datetime) -> "Upload":
+        """Make the upload, and the record that MinIO would have sent, of an object seen in a listing."""
+        uploaded_ms = int(modified.timestamp() * 1000)
+        record = {
+            "eventVersion": "2.0",
+            "eventSource": "minio:s3",
+            "awsRegion": "",
+            "eventTime": _iso(uploaded_ms),
+            "eventName": EVENT_NAMES[0],
+            # The id of the CloudEvent is made of these: the same upload gets the same id in every sweep.
+            "responseElements": {"x-amz-request-id": "sweep", "x-amz-id-2": f"{etag}-{uploaded_ms}"},
+            "s3": {
+                "s3SchemaVersion": "1.0",
+                "bucket": {"name": bucket, "arn": f"arn:aws:s3:::{bucket}"},
+                "object": {
+                    "key": quote_plus(key),
+                    "size": size,
+                    "eTag": etag,
+                    "sequencer": f"{uploaded_ms * 1_000_000:X}",
+                },
+            },
+        }
+        return cls(bucket, key, etag, uploaded_ms, record)
+
+    def to_event(self) -> CloudEvent:
+        """Return the CloudEvent that tells of this upload; its data is the S3 record, unchanged."""
+        record = self.record
+        answer = record.get("responseElements") or {}
+        source = ".".join((record.get("eventSource") or "minio:s3", record.get("awsRegion") or "", self.bucket))
+        return CloudEvent(
+            {
+                "id": f"{answer.get('x-amz-request-id', self.job)}.{answer.get('x-amz-id-2', self.uploaded_ms)}",
+                "source": source,
+                "type": TYPE_PREFIX + "s3." + str(record.get("eventName", "")).removeprefix("s3:"),
+                "subject": self.key,
+                "time": datetime.fromtimestamp(self.uploaded_ms / 1000, UTC),
+                "datacontenttype": "application/json",
+            },
+            dict(record),
+        )
+
+
+def records(payload: bytes) -> list[Mapping[str, Any]]:
+    """Return every S3 record of a payload of MinIO's Redis target (`access` or `namespace` format).
+
+    Raises BadNotification when it is not JSON or not of that shape.
+    """
+    try:
+        data = json.loads(payload)
+        entries = data if isinstance(data, list) else [data]
+        found = [record for entry in entries for record in (entry["Event"] if "Event" in entry else entry["Records"])]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadNotification(f"not a bucket notification: {error!r} in {payload[:200]!r}") from error
+    if not found or not all(isinstance(record, dict) for record in found):
+        raise BadNotification(f"a bucket notification without records: {payload[:200]!r}")
+    return found
+
+
+def is_new_object(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record speaks of new bytes in the bucket `queue`."""
+    name = record.get("s3", {}).get("bucket", {}).get("name") if isinstance(record.get("s3"), dict) else None
+    return record.get("eventName") in EVENT_NAMES and name in (naming.QUEUE_BUCKET, None)
+
+
+def to_http(event: CloudEvent) -> tuple[dict[str, str], bytes]:
+    """Return headers and body of the event in binary mode."""
+    message = to_binary_event(event)
+    return dict(message.headers), bytes(message.body)
+
+
+def from_http(headers: Mapping[str, str], body: bytes) -> Upload:
+    """Read the upload from a CloudEvent in binary or structured mode. Raises BadNotification."""
+    headers = {name.lower(): value for name, value in headers.items()}
+    structured = headers.get("content-type", "").startswith("application/cloudevents+json")
+    # The SDK invents an id where there is none, which would make every delivery a new event.
+    if not structured and "ce-id" not in headers:
+        raise BadNotification("not a CloudEvent: no ce-id header and no application/cloudevents+json body")
+    try:
+        event = from_http_event(HTTPMessage(headers, body))
+        data, kind = event.get_data(), event.get_type()
+        if structured and not json.loads(body).get("id"):
+            raise ValueError("no id")
+    # The SDK raises JSONDecodeError, AttributeError, ValueError and its own errors, depending on the mistake.
+    except Exception as error:
+        raise BadNotification(f"not a CloudEvent: {error}") from error
+    if not isinstance(data, dict) or not kind.startswith(TYPE_PREFIX + "s3.ObjectCreated:"):
+        raise BadNotification(f"an event of type {kind!r} with {_short(data)}: not an upload")
+    return Upload.from_record(data)
+
+
+def reply(kind: str, upload: Upload, data: Mapping[str, Any]) -> CloudEvent:
+    """Return the CloudEvent with which a function answers: `kind` is one of the dev.stems types."""
+    return CloudEvent(
+        {
+            "id": f"{upload.job}.{upload.uploaded_ms}",
+            "source": f"/stems/{upload.bucket}",
+            "type": kind,
+            "subject": upload.key,
+            "time": datetime.now(UTC),
+            "datacontenttype": "application/json",
+        },
+        dict(data),
+    )
+
+
+def _milliseconds(time: str) -> int:
+    return int(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+def _iso(milliseconds: int) -> str:
+    stamp = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _short(data: object) -> str:
+    text = json.dumps(data, default=str)
+    return text if len(text) <= 200 else text[:200] + "…"

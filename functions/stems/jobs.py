@@ -1,0 +1,199 @@
+"""The jobs in Redis: what waits, runs and failed. Everything here can be rebuilt from the buckets.
+
+A job is a hash (`stems:job:<id>`); where it stands in line is its membership of `stems:waiting`, of one relay's
+`stems:delivering:<relay>` or of `stems:dead`. Changes that touch several keys are Lua scripts, so that a process that
+dies leaves all of them done or none.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from stems import contract, naming
+from stems.config import Settings
+from stems.errors import BadNotification, StateUnavailable, UnknownTrack
+
+# A finished job is kept this long, to know a late second announcement of its upload.
+FINISHED_TTL_S = 24 * 3600
+
+_UPDATE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
+"""
+
+_RETRY = """
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HDEL', KEYS[2], ARGV[1])
+if redis.call('HEXISTS', KEYS[4], 'payload') == 1 then
+  redis.call('RPUSH', KEYS[5], redis.call('HGET', KEYS[4], 'payload'))
+  redis.call('DEL', KEYS[4])
+else
+  redis.call('HDEL', KEYS[4], 'error', 'tries')
+  redis.call('HSET', KEYS[4], 'state', 'waiting')
+  redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
+end
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as people see it. Times in milliseconds since 1970; `progress` from 0 to 1."""
+
+    id: str
+    state: str
+    bucket: str
+    key: str
+    etag: str
+    uploaded_ms: int
+    progress: float
+    songhash: str
+    error: str
+    attempts: int
+    updated_ms: int
+
+    @property
+    def name(self) -> str:
+        """What people call the song."""
+        return naming.song_name(self.key) if self.key else "(unreadable notification)"
+
+    @classmethod
+    def from_hash(cls, job: str, data: Mapping[str, str], attempts: str | None) -> "Job":
+        """Read a job's hash."""
+        return cls(
+            id=job,
+            state=data.get("state", "waiting"),
+            bucket=data.get("bucket", ""),
+            key=data.get("key", ""),
+            etag=data.get("etag", ""),
+            uploaded_ms=int(data.get("uploaded_ms", 0)),
+            progress=float(data.get("progress", 0)),
+            songhash=data.get("songhash", ""),
+            error=data.get("error", ""),
+            attempts=int(attempts or data.get("attempts") or 0),
+            updated_ms=int(data.get("updated_ms", 0)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """What stands in line. The numbers count all; the lists are cut at a limit."""
+
+    waiting: int
+    running: int
+    failed: int
+    unread: int
+    waiting_jobs: tuple[Job, ...]
+    running_jobs: tuple[Job, ...]
+    failed_jobs: tuple[Job, ...]
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """Make a client of the Redis of the settings; nothing is sent yet."""
+    return redis.Redis.from_url(
+        settings.redis_url, decode_responses=True, socket_timeout=5, socket_connect_timeout=2, health_check_interval=30
+    )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the Redis client's errors into StateUnavailable."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise StateUnavailable(f"Redis does not answer: {error}") from error
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Jobs:
+    """The jobs, for everybody but the relay (which moves them: stems_relay.inbox)."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis: Any = client  # redis-py's types do not know of decode_responses
+        self._update = client.register_script(_UPDATE)
+        self._retry = client.register_script(_RETRY)
+
+    def update(self, job: str, **values: str | int | float) -> None:
+        """Set fields of a job, if there still is one: an expired one must not come back as a fragment."""
+        fields = {**values, "updated_ms": now_ms()}
+        with translated():
+            self._update(keys=[naming.job_key(job)], args=[item for pair in fields.items() for item in pair])
+
+    def view(self, limit: int = 100) -> QueueView:
+        """Return what waits (oldest first), runs and failed (newest first), each list cut at `limit`."""
+        with translated():
+            relays = self._redis.zrange(naming.RELAYS, 0, -1)
+            pipe = self._redis.pipeline()
+            pipe.zcard(naming.WAITING).zcard(naming.DEAD).llen(naming.NOTIFICATIONS)
+            pipe.zrange(naming.WAITING, 0, limit - 1)
+            pipe.zrevrange(naming.DEAD, 0, limit - 1)
+            pipe.lrange(naming.NOTIFICATIONS, 0, limit - 1)
+            for relay in relays:
+                pipe.smembers(naming.delivering_key(relay))
+            waiting, failed, unread, waiting_ids, failed_ids, payloads, *delivering = pipe.execute()
+            running_ids = sorted(set().union(*delivering))
+            found = {job.id: job for job in self._load([*waiting_ids, *running_ids[:limit], *failed_ids])}
+        unread_jobs = [job for job in _unread(payloads) if job.id not in found]
+        return QueueView(
+            waiting=waiting + len(unread_jobs),
+            running=len(running_ids),
+            failed=failed,
+            unread=unread,
+            waiting_jobs=tuple([found[i] for i in waiting_ids if i in found] + unread_jobs)[:limit],
+            running_jobs=tuple(found[i] for i in running_ids[:limit] if i in found),
+            failed_jobs=tuple(found[i] for i in failed_ids if i in found),
+        )
+
+    def dead_letter(self, prefix: str) -> tuple[Job, Mapping[str, str]]:
+        """Return the dead letter whose id starts with `prefix`, and all that is stored of it."""
+        with translated():
+            found = [job for job in self._redis.zrange(naming.DEAD, 0, -1) if job.startswith(prefix)]
+            if len(found) != 1:
+                raise UnknownTrack(f"{len(found)} dead letters have an id that starts with {prefix!r}")
+            data = self._redis.hgetall(naming.job_key(found[0]))
+        return Job.from_hash(found[0], data, None), data
+
+    def retry(self, job: str) -> bool:
+        """Put a dead letter back in line, with its attempts forgotten. False if it is not dead."""
+        keys = [naming.DEAD, naming.ATTEMPTS, naming.WAITING, naming.job_key(job), naming.NOTIFICATIONS]
+        with translated():
+            return bool(self._retry(keys=keys, args=[job, now_ms()]))
+
+    def drop(self, job: str) -> bool:
+        """Forget a dead letter; the upload keeps its tag `failed`. False if it is not dead."""
+        with translated():
+            pipe = self._redis.pipeline()
+            pipe.zrem(naming.DEAD, job)
+            pipe.hset(naming.job_key(job), "state", "dropped")
+            pipe.expire(naming.job_key(job), FINISHED_TTL_S)
+            return bool(pipe.execute()[0])
+
+    def _load(self, jobs: list[str]) -> list[Job]:
+        pipe = self._redis.pipeline(transaction=False)
+        for job in jobs:
+            pipe.hgetall(naming.job_key(job)).hget(naming.ATTEMPTS, job)
+        answers: list[Any] = pipe.execute()
+        pairs = zip(jobs, answers[::2], answers[1::2], strict=True)
+        return [Job.from_hash(job, data, attempts) for job, data, attempts in pairs if data]
+
+
+def _unread(payloads: list[str]) -> Iterator[Job]:
+    """Read the jobs that MinIO has announced and no relay has taken yet, each once."""
+    seen: set[str] = set()
+    for payload in payloads:
+        try:
+            uploads = [contract.Upload.from_record(record) for record in contract.records(payload.encode())]
+        except BadNotification:
+            continue  # the relay will keep it as a dead letter
+        for upload in uploads:
+            if upload.job not in seen:
+                seen.add(upload.job)
+                data = {"bucket": upload.bucket, "key": upload.key, "etag": upload.etag}
+                yield Job.from_hash(upload.job, {**data, "uploaded_ms": str(upload.uploaded_ms)}, None)

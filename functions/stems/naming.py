@@ -1,0 +1,85 @@
+"""The names that stages share: buckets, objects, Redis keys. Nothing here does anything."""
+
+import hashlib
+import re
+from pathlib import PurePosixPath
+
+QUEUE_BUCKET = "queue"
+OUTPUT_BUCKET = "output"
+
+NOTIFICATIONS = "stems:notifications"  # list, RPUSHed by MinIO
+WAITING = "stems:waiting"  # zset: job id by the time it is due, ms
+ATTEMPTS = "stems:attempts"  # hash: job id -> deliveries that may have reached a worker
+DEAD = "stems:dead"  # zset: job id by the time it died, ms
+RELAYS = "stems:relays"  # zset: relay by its last heartbeat, ms
+SWEEP_LOCK = "stems:sweep"  # string: the relay that sweeps now
+TRACKS = "stems:tracks"  # zset: song hash by creation, ms
+TRACKS_COMPLETE = "stems:tracks:complete"  # string: set once the index holds every record of the bucket
+LOG_TAIL = "logging"  # list: the newest log lines of all parts
+
+# Tags on an upload, the answer of `mc tag list` to "how does my song stand?"
+TAG_STATE, TAG_SONGHASH, TAG_ETAG, TAG_ERROR = "state", "songhash", "etag", "error"
+
+_SONGHASH = re.compile(r"[0-9a-f]{64}")
+_STEM = re.compile(r"[a-z0-9_]{1,32}")
+
+
+def job_id(bucket: str, key: str, etag: str) -> str:
+    """Return the identity of the work that an upload asks for (32 hex digits)."""
+    return hashlib.sha256("\0".join((bucket, key, etag)).encode()).hexdigest()[:32]
+
+
+def job_key(job: str) -> str:
+    """Return the key of the hash that holds a job: state, progress, error, its S3 record."""
+    return f"stems:job:{job}"
+
+
+def lease_key(identity: str) -> str:
+    """Return the key of the lease on a job id or a song hash."""
+    return f"stems:lease:{identity}"
+
+
+def processing_key(relay: str) -> str:
+    """Return the key of the list of payloads that a relay has taken and not yet read."""
+    return f"stems:processing:{relay}"
+
+
+def delivering_key(relay: str) -> str:
+    """Return the key of the set of jobs that a relay is delivering."""
+    return f"stems:delivering:{relay}"
+
+
+def track_key(songhash: str) -> str:
+    """Return the key of the copy of a track record in the index."""
+    return f"stems:track:{songhash}"
+
+
+def stem_object(songhash: str, stem: str, extension: str) -> str:
+    """Return the object name of a stem in the bucket `output`."""
+    return f"{songhash}-{stem}.{extension}"
+
+
+def record_object(songhash: str) -> str:
+    """Return the object name of a track record in the bucket `output`."""
+    return f"{songhash}.json"
+
+
+def songhash_of_record(name: str) -> str | None:
+    """Return the song hash when `name` is that of a track record, else None."""
+    songhash = name.removesuffix(".json")
+    return songhash if name.endswith(".json") and is_songhash(songhash) else None
+
+
+def is_songhash(text: str) -> bool:
+    """Tell whether `text` is a SHA-256 in lower-case hex."""
+    return _SONGHASH.fullmatch(text) is not None
+
+
+def is_stem(text: str) -> bool:
+    """Tell whether `text` could be the name of a stem."""
+    return _STEM.fullmatch(text) is not None
+
+
+def song_name(key: str) -> str:
+    """Return what people call the song of this object key: its last part."""
+    return PurePosixPath(key).name or key

@@ -1,0 +1,58 @@
+"""What one upload asks for, as its object metadata says (`mc cp --attr "stems=vocals;format=flac"`)."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stems.errors import BadOptions
+from stems.naming import is_stem
+
+# Extension (also the option's value) -> content type; the encoder makes exactly these.
+FORMATS: Mapping[str, str] = {"mp3": "audio/mpeg", "flac": "audio/flac", "wav": "audio/wav"}
+COMPLEMENT = "no_"  # `no_vocals` is the song without its vocals
+
+_MODEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`model`: None for the worker's own; `stems`: empty for all of the model's; `formats`: at least one."""
+
+    model: str | None = None
+    stems: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ("mp3",)
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "Options":
+        """Read the options from S3 user metadata; keys are taken with or without `x-amz-meta-`, in any case.
+
+        Metadata of other tools (mtime and the like) is left alone. Raises BadOptions naming option and value.
+        """
+        given = {name.lower().removeprefix("x-amz-meta-"): value.strip() for name, value in metadata.items()}
+        model = given.get("model") or None
+        if model is not None and not _MODEL.fullmatch(model):
+            raise BadOptions(f"model={model}: a model's name has letters, digits, _ and - only")
+        stems = _words(given.get("stems", ""))
+        for stem in stems:
+            if not is_stem(stem):
+                raise BadOptions(f"stems={given['stems']}: {stem!r} is not the name of a stem")
+        formats = _words(given.get("format", "")) or ("mp3",)
+        for name in formats:
+            if name not in FORMATS:
+                raise BadOptions(f"format={given['format']}: {name!r} is not one of {', '.join(FORMATS)}")
+        return cls(model, stems, formats)
+
+    def wanted(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """Return the stems to make with a model of these sources; BadOptions for one that it cannot make."""
+        for stem in self.stems:
+            if stem.removeprefix(COMPLEMENT) not in sources:
+                raise BadOptions(
+                    f"stems={','.join(self.stems)}: the model has no stem {stem!r}; "
+                    f"it has {', '.join(sources)}, and each with {COMPLEMENT} in front"
+                )
+        return self.stems or tuple(sources)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Split at commas or blanks, lower-case, each word once, in order."""
+    return tuple(dict.fromkeys(text.lower().replace(",", " ").split()))

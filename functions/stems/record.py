@@ -1,0 +1,81 @@
+"""The track record: what `<songhash>.json` says of a separated song. Readers trust it alone."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """One object of the result. `size` in bytes; `etag` without quotes."""
+
+    stem: str
+    format: str
+    object: str
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What made the stems. `digest`: SHA-256 of the weights; `untrained`: the stems are no separation at all."""
+
+    name: str
+    digest: str
+    untrained: bool
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A separated song. `gain_db`: what all stems were lowered by together so that none of them clips;
+    `created_ms`: when the record was written, milliseconds since 1970; `stages_s`: seconds per stage."""
+
+    songhash: str
+    name: str
+    bucket: str
+    key: str
+    upload_etag: str
+    duration_s: float
+    sample_rate_hz: int
+    channels: int
+    model: ModelInfo
+    gain_db: float
+    created_ms: int
+    stems: tuple[Stem, ...]
+    stages_s: Mapping[str, float] = field(default_factory=dict)
+
+    def find(self, stem: str, format: str | None = None) -> Stem | None:
+        """Return the stem in this format, or in the first one there is."""
+        return next((s for s in self.stems if s.stem == stem and format in (None, s.format)), None)
+
+    def merged(self, other: "Track") -> "Track":
+        """Return this record with the stems of `other`, an older one of the same song and model, kept."""
+        mine = {(stem.stem, stem.format) for stem in self.stems}
+        kept = tuple(stem for stem in other.stems if (stem.stem, stem.format) not in mine)
+        return replace(self, stems=kept + self.stems)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain data, ready for JSON."""
+        return asdict(self)
+
+    def to_json(self) -> bytes:
+        """Return the bytes of `<songhash>.json`."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False).encode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Track":
+        """Read a record; fields that this version does not know are left out. Raises ValueError if it is none."""
+        try:
+            data: dict[str, Any] = json.loads(text)
+            data["model"] = ModelInfo(**_known(ModelInfo, data["model"]))
+            data["stems"] = tuple(Stem(**_known(Stem, stem)) for stem in data["stems"])
+            return cls(**_known(cls, data))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a track record: {error}") from error
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    names: Mapping[str, Any] = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    return {name: value for name, value in data.items() if name in names}

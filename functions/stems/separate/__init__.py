@@ -1,0 +1,5 @@
+"""The separation engine: bytes of a song in, files of its stems out.
+
+It knows nothing of HTTP, MinIO or Redis, so that it can be tested against demucs alone; and it is the only
+package that may import torch and demucs, so that the rest of the service starts in milliseconds.
+"""

@@ -1,0 +1,87 @@
+"""The function `separate`: one CloudEvent in, one song separated, one CloudEvent out."""
+
+import logging
+import threading
+
+from cloudevents.core.v1.event import CloudEvent
+from flask import Flask, Response, request
+
+from stems import jobs, logs
+from stems.config import Settings
+from stems.contract import TYPE_GONE, TYPE_SEPARATED, from_http, reply, to_http
+from stems.errors import ObjectGone, StemsError, TransientError
+from stems.separate.job import Worker
+from stems.storage import Storage
+from stems.web import health, register_problems
+
+_log = logging.getLogger(__name__)
+
+
+class _Warmth:
+    """The model, loaded in a thread of its own so that health answers from the first moment."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._done = threading.Event()
+        self._error: Exception | None = None
+        threading.Thread(target=self._load, name="load-model", daemon=True).start()
+
+    def _load(self) -> None:
+        try:
+            model = self._worker.load_model()
+            if model.untrained:
+                _log.warning("the model %r is UNTRAINED: its stems are no separation, only a trial", model.name)
+            else:
+                _log.info("the model %r is loaded", model.name)
+        except Exception as error:  # whatever it is, /health/ready and every event must tell of it
+            _log.exception("the model was not loaded")
+            self._error = error
+        finally:
+            self._done.set()
+
+    def check(self) -> None:
+        """Raise unless the model is loaded."""
+        if not self._done.is_set():
+            raise TransientError("the model is being loaded")
+        if self._error:
+            raise TransientError(f"the model was not loaded: {self._error}", retry_after_s=30)
+
+    def wait(self) -> None:
+        """Wait until the model is loaded; raise if it cannot be."""
+        self._done.wait()
+        self.check()
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the application; `settings` default to those of the environment. The model loads in the background."""
+    if settings is None:
+        settings = Settings.from_env()
+        logs.configure(settings, "separate", jobs.connect(settings))
+    storage = Storage(settings)
+    worker = Worker(settings, storage)
+    warmth = _Warmth(worker)
+
+    app = Flask(__name__)
+    register_problems(app)
+    app.register_blueprint(health(warmth.check))
+
+    @app.post("/")
+    def separate() -> Response:
+        upload = from_http(dict(request.headers), request.get_data())
+        warmth.wait()
+        try:
+            track = worker.do(upload)
+        except ObjectGone as error:
+            _log.info("gone: %s", error, extra={"key": upload.key})
+            return _answer(reply(TYPE_GONE, upload, {"bucket": upload.bucket, "key": upload.key, "reason": str(error)}))
+        except StemsError as error:
+            _log.warning("%s: %s", type(error).__name__, error, extra={"key": upload.key, "job": upload.job})
+            raise
+        return _answer(reply(TYPE_SEPARATED, upload, track.to_dict()))
+
+    return app
+
+
+def _answer(event: CloudEvent) -> Response:
+    headers, body = to_http(event)
+    return Response(body, 200, headers)

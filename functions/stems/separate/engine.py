@@ -1,0 +1,120 @@
+"""The separation itself: overlapping segments through the network, cross-faded, one block at a time.
+
+The same figures as `demucs.apply.apply_model(split=True, overlap=0.25, shifts=0)` within
+`demucs.api.Separator.separate_tensor`, but as a stream: memory holds one segment however long the song, and any
+division of the segments over several runs gives the same blocks, bit for bit.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch.nn import functional
+
+from stems.separate.model import Model
+
+_OVERLAP = 0.25
+
+
+class Signal(Protocol):
+    """What the engine needs of a song: `length` in samples, the moments of its channel mean, and its samples."""
+
+    @property
+    def length(self) -> int: ...
+    @property
+    def mean(self) -> float: ...
+    @property
+    def deviation(self) -> float: ...
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Return the samples [start, stop) as float32 of shape (channels, stop - start)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a song is cut: segment k is `segment_length` samples from k * `stride`, for k < `segments`."""
+
+    segments: int
+    stride: int
+    segment_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The finished samples of all stems from sample `start` on: float32 of shape (sources, channels, samples)."""
+
+    start: int
+    stems: torch.Tensor
+
+
+def plan(model: Model, length: int) -> Plan:
+    """Return how a song of `length` samples is cut for `model`."""
+    segment_length = model.segment_length
+    stride = int((1 - _OVERLAP) * segment_length)
+    return Plan(-(-length // stride), stride, segment_length)
+
+
+def separate(model: Model, song: Signal, *, first: int = 0, last: int | None = None) -> Iterator[Block]:
+    """Yield one block per segment, in order, for the segments [first, last) of `plan`; `last` None means all.
+
+    The blocks cover the samples [first * stride, last * stride), clipped to the song, in the song's own scale.
+    A run that starts later than the song does computes the segment before `first` too, for its fading tail. Raises
+    ValueError for segments that are not in the plan.
+    """
+    cut = plan(model, song.length)
+    last = cut.segments if last is None else last
+    if not 0 <= first < last <= cut.segments:
+        raise ValueError(f"segments [{first}, {last}) are not within the {cut.segments} of the song")
+    return _blocks(model, song, cut, first, last)
+
+
+def _blocks(model: Model, song: Signal, cut: Plan, first: int, last: int) -> Iterator[Block]:
+    """Cross-fade the segments [first, last); at an overlap below one half only two ever meet in a sample."""
+    window = _triangle(cut.segment_length)
+    tail: torch.Tensor | None = None
+    for index in range(max(first - 1, 0), last):
+        start = index * cut.stride
+        faded = _estimate(model, song, start, min(cut.segment_length, song.length - start))
+        faded = faded * window[: faded.shape[-1]]
+        head = faded[..., : cut.stride]
+        weight = window[: head.shape[-1]].clone()
+        if tail is not None:
+            shared = tail.shape[-1]
+            head[..., :shared] += tail
+            weight[:shared] += window[cut.stride : cut.stride + shared]
+        tail = faded[..., cut.stride :]
+        if index >= first:
+            yield Block(start, head / weight * (song.deviation + 1e-8) + song.mean)
+
+
+def _estimate(model: Model, song: Signal, start: int, length: int) -> torch.Tensor:
+    """Return the stems (sources, channels, length) of the normalised song from `start`, averaged over the parts.
+
+    A network gets the length it asks for, with the song's own samples as context on both sides and zeros only
+    beyond its ends, as `demucs.apply.TensorChunk.padded` does.
+    """
+    weights = torch.tensor([part.weights for part in model.parts])
+    total = torch.zeros(())
+    for part, weight in zip(model.parts, weights, strict=True):
+        if not weight.any():
+            continue
+        network = part.network
+        valid_length = network.valid_length(length) if hasattr(network, "valid_length") else length  # type: ignore[operator]
+        margin = (valid_length - length) // 2
+        begin, end = start - margin, start - margin + valid_length
+        inside = song.read(max(begin, 0), min(end, song.length))
+        mix = (inside - song.mean) / (song.deviation + 1e-8)
+        mix = functional.pad(mix, (max(-begin, 0), max(end - song.length, 0)))
+        with torch.inference_mode():
+            stems = network(mix[None])[0]
+        total = total + stems[..., margin : margin + length] * weight[:, None, None]
+    return total / weights.sum(0)[:, None, None]
+
+
+def _triangle(length: int) -> torch.Tensor:
+    """Return the cross-fade weights of a segment, of shape (length,): up to 1 in the middle and down again."""
+    rise = torch.arange(1, length // 2 + 1)
+    fall = torch.arange(length - length // 2, 0, -1)
+    window = torch.cat([rise, fall])
+    return window / window.max()

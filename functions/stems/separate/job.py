@@ -1,0 +1,160 @@
+"""One upload's way through the worker: fetch, look for what is done already, separate, put, record, tell.
+
+Every step may be repeated: stems are put before the record that names them, and a second try finds what the first one
+left. So it does not matter at which line the process dies.
+"""
+
+import logging
+import tempfile
+import threading
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from stems import jobs, lease, naming
+from stems.config import Settings
+from stems.contract import Upload
+from stems.errors import Busy, StateUnavailable, UnknownTrack
+from stems.index import Index
+from stems.options import FORMATS, Options
+from stems.record import ModelInfo, Stem, Track
+from stems.separate import model as models
+from stems.separate.model import Model
+from stems.separate.work import Result, Stages, separate_file
+from stems.storage import Fetched, Storage
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Does jobs, one separation at a time; safe to call from several threads."""
+
+    def __init__(self, settings: Settings, storage: Storage) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._redis = jobs.connect(settings)
+        self._jobs = jobs.Jobs(self._redis)
+        self._index = Index(self._redis, storage)
+        self._separating = threading.Lock()
+        # The worker's own model and the one that an upload asked for last.
+        self._load = lru_cache(maxsize=2)(lambda name: models.load(name, Path(settings.model_dir)))
+
+    def load_model(self) -> Model:
+        """Load the worker's own model, once. Raises ModelUnavailable."""
+        return self._load(self._settings.model)
+
+    def do(self, upload: Upload) -> Track:
+        """Return the record of the upload's song, separating it if that was not done before.
+
+        Raises ObjectGone when the bytes are not there any more, other PermanentErrors for a song that cannot be
+        separated, InProgress while somebody else is at it, other TransientErrors when a part is away.
+        """
+        with lease.held(self._redis, upload.job, self._settings.lease_s), tempfile.TemporaryDirectory() as folder:
+            self._report(upload, state="separating", started_ms=jobs.now_ms(), progress=0)
+            stages, path = Stages(), Path(folder) / "upload"
+            with stages("fetch"):
+                fetched = self._storage.fetch(upload, path)
+            options = Options.from_metadata(_user_metadata(fetched.metadata))
+            model = self._load(options.model or self._settings.model)
+            options.wanted(model.sources)
+            self._storage.tag(upload, "separating", songhash=fetched.songhash)
+            with lease.held(self._redis, fetched.songhash, self._settings.lease_s):
+                track = self._existing(fetched.songhash, options, model)
+                self._report(upload, songhash=fetched.songhash, reused=int(track is not None))
+                if track is None:
+                    track = self._separate(upload, fetched, path, options, model, stages)
+                else:
+                    _log.info("answered from the existing result", extra=_extra(upload, track))
+            self._index.add(track)
+            self._storage.tag(upload, "done", songhash=track.songhash)
+            return track
+
+    def _existing(self, songhash: str, options: Options, model: Model) -> Track | None:
+        """Return the record of this song if it already holds all that is asked for."""
+        track = self._record(songhash)
+        if track is None or track.model != _info(model):
+            return None
+        wanted = [(stem, name) for stem in options.wanted(model.sources) for name in options.formats]
+        return track if all(track.find(stem, name) for stem, name in wanted) else None
+
+    def _record(self, songhash: str) -> Track | None:
+        try:
+            return self._storage.track(songhash)
+        except UnknownTrack:
+            return None
+
+    def _separate(
+        self, upload: Upload, fetched: Fetched, path: Path, options: Options, model: Model, stages: Stages
+    ) -> Track:
+        if not self._separating.acquire(blocking=False):
+            raise Busy("this worker is separating another song", retry_after_s=1)
+        try:
+            _log.info("separating", extra={"key": upload.key, "job": upload.job, "model": model.name})
+            result = separate_file(
+                path,
+                path.parent,
+                model=model,
+                options=options,
+                max_duration_s=self._settings.max_duration_s,
+                on_progress=lambda part: self._report(upload, progress=round(part, 4)),
+                name=Path(naming.song_name(upload.key)).stem,
+            )
+        finally:
+            self._separating.release()
+        stages.seconds |= result.stages_s
+        with stages("put"):
+            stems = tuple(self._put(fetched.songhash, result))
+        track = _track(upload, fetched.songhash, model, result, stems, stages.seconds)
+        before = self._record(fetched.songhash)
+        if before and before.model == track.model:
+            track = track.merged(before)
+        self._storage.put_record(track)
+        _log.info("separated", extra={**_extra(upload, track), **track.stages_s})
+        return track
+
+    def _put(self, songhash: str, result: Result) -> list[Stem]:
+        stems = []
+        for made in result.stems:
+            name = naming.stem_object(songhash, made.stem, made.format)
+            size, etag = self._storage.put_stem(name, made.path, FORMATS[made.format])
+            stems.append(Stem(made.stem, made.format, name, size, etag))
+        return stems
+
+    def _report(self, upload: Upload, **values: str | int | float) -> None:
+        """Tell Redis how the job stands. People wait for this, the song does not: Redis away stops nothing."""
+        try:
+            self._jobs.update(upload.job, **values)
+        except StateUnavailable as error:
+            _log.warning("progress not reported: %s", error)
+
+
+def _track(
+    upload: Upload, songhash: str, model: Model, result: Result, stems: tuple[Stem, ...], stages_s: Mapping[str, float]
+) -> Track:
+    return Track(
+        songhash=songhash,
+        name=naming.song_name(upload.key),
+        bucket=upload.bucket,
+        key=upload.key,
+        upload_etag=upload.etag,
+        duration_s=round(result.duration_s, 3),
+        sample_rate_hz=model.sample_rate_hz,
+        channels=model.channels,
+        model=_info(model),
+        gain_db=result.gain_db,
+        created_ms=jobs.now_ms(),
+        stems=stems,
+        stages_s=stages_s,
+    )
+
+
+def _info(model: Model) -> ModelInfo:
+    return ModelInfo(model.name, model.digest, model.untrained, precision="exact")
+
+
+def _user_metadata(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.lower().startswith("x-amz-meta-")}
+
+
+def _extra(upload: Upload, track: Track) -> dict[str, object]:
+    return {"key": upload.key, "job": upload.job, "songhash": track.songhash, "model": track.model.name}

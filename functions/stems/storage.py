@@ -1,0 +1,216 @@
+"""MinIO as the stages use it: uploads in `queue`, stems and records in `output`. Its errors are translated here."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import urllib3
+from minio import Minio
+from minio.commonconfig import Tags
+from minio.datatypes import Object
+from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
+from urllib3.response import BaseHTTPResponse
+
+from stems import naming
+from stems.config import Settings
+from stems.contract import Upload
+from stems.errors import ObjectGone, StorageUnavailable, UnknownTrack
+from stems.record import Track
+
+_CHUNK = 1 << 20
+_MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchVersion"})
+_CHANGED = frozenset({"PreconditionFailed"})
+# A tag's value may hold these beside letters and digits, 256 characters at most (S3 API, PutObjectTagging).
+_TAG_CHARACTERS = frozenset(" +-=._:/@")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came with the bytes of an upload. `size` in bytes."""
+
+    songhash: str
+    size: int
+    metadata: Mapping[str, str]
+
+
+class Storage:
+    """A client of MinIO; safe to share between threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        settings.require("s3_access_key", "s3_secret_key")
+        self._settings = settings
+        self._client = _client(settings, settings.s3_endpoint)
+
+    def ping(self) -> None:
+        """Raise StorageUnavailable unless the bucket `output` answers."""
+        with _translated(f"the bucket {naming.OUTPUT_BUCKET}"):
+            if not self._client.bucket_exists(naming.OUTPUT_BUCKET):
+                raise StorageUnavailable(f"there is no bucket {naming.OUTPUT_BUCKET}: minio-config was not applied")
+
+    def put_upload(
+        self, key: str, path: Path, metadata: Mapping[str, str], content_type: str, on_progress: Callable[[float], None]
+    ) -> str:
+        """Store a file in `queue` with user metadata and return its etag; `on_progress` is told the part done."""
+        with _translated(f"{naming.QUEUE_BUCKET}/{key}"), path.open("rb") as file:
+            length = path.stat().st_size
+            data = cast(BinaryIO, _Counted(file, length, on_progress))
+            written = self._client.put_object(naming.QUEUE_BUCKET, key, data, length, content_type, dict(metadata))
+        return written.etag or ""
+
+    def upload_tags(self, key: str) -> Mapping[str, str]:
+        """Return the tags of an upload. Raises ObjectGone when it is not there any more."""
+        with _translated(f"{naming.QUEUE_BUCKET}/{key}"):
+            return dict(self._client.get_object_tags(naming.QUEUE_BUCKET, key) or {})
+
+    def fetch(self, upload: Upload, path: Path) -> Fetched:
+        """Write the upload's bytes to `path`, hashing them on the way. ObjectGone if they are not there any more."""
+        digest, size = hashlib.sha256(), 0
+        with _translated(f"{upload.bucket}/{upload.key}"):
+            response = self._client.get_object(
+                upload.bucket, upload.key, request_headers={"If-Match": f'"{upload.etag}"'}
+            )
+            try:
+                with path.open("wb") as file:
+                    for chunk in response.stream(_CHUNK):
+                        digest.update(chunk)
+                        size += file.write(chunk)
+            finally:
+                response.release_conn()
+        return Fetched(digest.hexdigest(), size, dict(response.headers))
+
+    def put_stem(self, name: str, path: Path, content_type: str) -> tuple[int, str]:
+        """Store a file in `output`; return its size in bytes and its etag."""
+        with _translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+            written = self._client.fput_object(naming.OUTPUT_BUCKET, name, str(path), content_type=content_type)
+        return path.stat().st_size, written.etag or ""
+
+    def put_record(self, track: Track) -> None:
+        """Store the track record: from now on the track exists."""
+        name, body = naming.record_object(track.songhash), track.to_json()
+        with _translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+            self._client.put_object(
+                naming.OUTPUT_BUCKET, name, io.BytesIO(body), len(body), content_type="application/json"
+            )
+
+    def track(self, songhash: str) -> Track:
+        """Return the record of a track. Raises UnknownTrack when there is none."""
+        name = naming.record_object(songhash)
+        try:
+            with _translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+                response = self._client.get_object(naming.OUTPUT_BUCKET, name)
+                try:
+                    return Track.from_json(response.read())
+                finally:
+                    response.release_conn()
+        except ObjectGone:
+            raise UnknownTrack(f"no track {songhash}") from None
+        except ValueError as error:
+            # As good as none: a new separation replaces it, and the list of tracks must not wait for it.
+            raise UnknownTrack(f"no track {songhash}: its record is damaged: {error}") from error
+
+    def open_stem(self, name: str, etag: str, offset: int, length: int) -> BaseHTTPResponse:
+        """Open `length` bytes (> 0) of a stem; the caller streams the response and releases its connection.
+
+        Raises ObjectGone when the object is missing or its bytes are not those of `etag`.
+        """
+        with _translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+            return self._client.get_object(
+                naming.OUTPUT_BUCKET, name, offset, length, request_headers={"If-Match": f'"{etag}"'}
+            )
+
+    def presigned(self, name: str, headers: Mapping[str, str], expires_s: int = 3600) -> str:
+        """Return an address, reachable by people, that serves an object of `output` with these response headers."""
+        client = _client(self._settings, self._settings.s3_public_endpoint or self._settings.s3_endpoint)
+        query: dict[str, Any] = {f"response-{header.lower()}": value for header, value in headers.items()}
+        return client.presigned_get_object(naming.OUTPUT_BUCKET, name, timedelta(seconds=expires_s), query)
+
+    def records(self) -> Iterator[str]:
+        """List the song hashes of all track records."""
+        with _translated(f"the bucket {naming.OUTPUT_BUCKET}"):
+            for item in self._client.list_objects(naming.OUTPUT_BUCKET, recursive=True):
+                songhash = naming.songhash_of_record(item.object_name or "")
+                if songhash:
+                    yield songhash
+
+    def uploads(self) -> Iterator[tuple[Upload, Mapping[str, str]]]:
+        """List all uploads with their tags."""
+        with _translated(f"the bucket {naming.QUEUE_BUCKET}"):
+            for item in self._client.list_objects(naming.QUEUE_BUCKET, recursive=True, include_user_meta=True):
+                if item.object_name and item.etag and item.last_modified and not item.is_dir:
+                    upload = Upload.from_listing(
+                        naming.QUEUE_BUCKET, item.object_name, item.etag, item.size or 0, item.last_modified
+                    )
+                    yield upload, _tags(item)
+
+    def tag(self, upload: Upload, state: str, *, songhash: str = "", error: str = "") -> None:
+        """Say on the upload how its song stands; nothing happens if the upload is gone."""
+        tags = Tags.new_object_tags()
+        values = {naming.TAG_STATE: state, naming.TAG_ETAG: upload.etag, naming.TAG_SONGHASH: songhash}
+        values[naming.TAG_ERROR] = _tag_value(error)
+        tags.update({name: value for name, value in values.items() if value})
+        try:
+            with _translated(f"{upload.bucket}/{upload.key}"):
+                self._client.set_object_tags(upload.bucket, upload.key, tags)
+        except ObjectGone:
+            return
+
+
+class _Counted:
+    """A file that tells which part of it was read; the client reads it in pieces of some megabytes."""
+
+    def __init__(self, file: BinaryIO, length: int, on_progress: Callable[[float], None]) -> None:
+        self._file, self._length, self._on_progress = file, length, on_progress
+
+    def read(self, size: int = -1) -> bytes:
+        """Read like a file."""
+        data = self._file.read(size)
+        if self._length:
+            self._on_progress(self._file.tell() / self._length)
+        return data
+
+
+def _client(settings: Settings, endpoint: str) -> Minio:
+    """Make a client that gives up in seconds: what waits longer is the queue, not a request."""
+    pool = urllib3.PoolManager(
+        maxsize=16,
+        timeout=urllib3.Timeout(connect=3, read=30),
+        retries=urllib3.Retry(total=2, backoff_factor=0.1, status_forcelist=(502, 503, 504)),
+    )
+    return Minio(
+        endpoint.removeprefix("https://").removeprefix("http://"),
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key,
+        secure=endpoint.startswith("https://"),
+        region=settings.s3_region,
+        http_client=pool,
+    )
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turn the client's errors about `what` into ours."""
+    try:
+        yield
+    except S3Error as error:
+        if error.code in _MISSING:
+            raise ObjectGone(f"{what} is not there any more") from error
+        if error.code in _CHANGED:
+            raise ObjectGone(f"{what} has been overwritten") from error
+        raise StorageUnavailable(f"{what}: MinIO answers {error.code}: {error.message}") from error
+    except (ServerError, InvalidResponseError, MinioException) as error:
+        raise StorageUnavailable(f"{what}: {error}") from error
+    except urllib3.exceptions.HTTPError as error:
+        raise StorageUnavailable(f"{what}: MinIO does not answer: {error}") from error
+
+
+def _tags(item: Object) -> Mapping[str, str]:
+    return dict(item.tags or {})
+
+
+def _tag_value(text: str) -> str:
+    return "".join(c if c.isalnum() or c in _TAG_CHARACTERS else " " for c in text)[:256].strip()

@@ -1,0 +1,34 @@
+"""Under which name a browser saves a stem."""
+
+import re
+import unicodedata
+from urllib.parse import quote
+
+from werkzeug.http import dump_options_header
+
+from stems.naming import song_name
+from stems.record import Stem, Track
+
+# Only what looks like an extension: the end of "Mr. Brightside" or of "Take 1.5" is none.
+_EXTENSION = re.compile(r"(?<=.)\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,5}$")
+_CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_SEPARATORS = frozenset('/\\"')
+_ATTRIBUTE_CHARACTERS = "!#$&+-.^_`|~"  # RFC 5987, beside letters and digits
+
+
+def attachment(track: Track, stem: Stem) -> str:
+    """Return the value of Content-Disposition (RFC 6266): `<song> - <stem>.<format>`, in ASCII for old clients too."""
+    song = _EXTENSION.sub("", song_name(track.name)) or "song"
+    suffix = f" - {stem.stem}.{stem.format}"
+    name = _safe(song) + suffix
+    if name.isascii():
+        return dump_options_header("attachment", {"filename": name})
+    ascii_song = unicodedata.normalize("NFKD", _safe(song)).encode("ascii", "ignore").decode().strip()
+    ascii_name = (ascii_song if any(map(str.isalnum, ascii_song)) else "song") + suffix
+    encoded = f"UTF-8''{quote(name, safe=_ATTRIBUTE_CHARACTERS)}"
+    return dump_options_header("attachment", {"filename": ascii_name, "filename*": encoded})
+
+
+def _safe(name: str) -> str:
+    """Replace what would break the header or name a folder."""
+    return "".join("_" if c in _SEPARATORS or unicodedata.category(c) in _CONTROLS else c for c in name)

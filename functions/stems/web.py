@@ -1,0 +1,65 @@
+"""What both functions share as Flask applications: problems as RFC 9457 JSON, and the health routes."""
+
+import json
+import logging
+import math
+from collections.abc import Callable
+
+from flask import Blueprint, Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from stems.errors import PermanentError, StemsError, TransientError
+
+_log = logging.getLogger(__name__)
+
+PROBLEM_TYPE = "application/problem+json"
+
+
+def problem(status: int, title: str, detail: str, *, retry_after_s: float | None = None) -> Response:
+    """Return an RFC 9457 problem. `title` names the kind of error, `detail` this one."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    response = Response(json.dumps(body, ensure_ascii=False) + "\n", status, content_type=PROBLEM_TYPE)
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+    return response
+
+
+def register_problems(app: Flask) -> None:
+    """Answer every error of this application with a problem."""
+
+    @app.errorhandler(StemsError)
+    def on_stems_error(error: StemsError) -> Response:
+        title = type(error).__name__
+        if isinstance(error, TransientError):
+            return problem(error.status, title, str(error), retry_after_s=error.retry_after_s)
+        return problem(error.status if isinstance(error, PermanentError) else 500, title, str(error))
+
+    @app.errorhandler(HTTPException)
+    def on_http_error(error: HTTPException) -> Response:
+        response = problem(error.code or 500, error.name, error.description or error.name)
+        for name, value in error.get_headers():
+            if name.lower() not in {"content-type", "content-length"}:
+                response.headers[name] = value
+        return response
+
+    # The edge of the process: whatever nobody foresaw is logged once and answered as 500.
+    @app.errorhandler(Exception)
+    def on_any_error(error: Exception) -> Response:
+        _log.exception("unforeseen error")
+        return problem(500, "Internal Server Error", f"{type(error).__name__}: {error}")
+
+
+def health(ready: Callable[[], None]) -> Blueprint:
+    """Return the health routes. `ready` raises a StemsError while the function cannot do its work."""
+    routes = Blueprint("health", __name__, url_prefix="/health")
+
+    @routes.get("/live")
+    def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @routes.get("/ready")
+    def is_ready() -> dict[str, str]:
+        ready()
+        return {"status": "ready"}
+
+    return routes

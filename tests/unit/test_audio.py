@@ -1,0 +1,294 @@
+"""Decoding: what a musician may upload, and what is refused with which words. The files are made by ffmpeg."""
+
+import functools
+import os
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile  # type: ignore[import-untyped,unused-ignore]
+import torch
+
+from stems.errors import BadAudio
+from stems.separate.audio import Song, decode
+from tests.programs import need
+
+RATE_HZ = 44100
+TONE = "aevalsrc='0.4*sin(440*2*PI*t)+0.1*random(0)|0.3*sin(300*2*PI*t)':s=44100:d={}"
+CODECS = {
+    "song.mp3": ("-c:a", "libmp3lame", "-b:a", "192k"),
+    "song.wav": ("-c:a", "pcm_s16le"),
+    "song.flac": ("-c:a", "flac"),
+    "song.m4a": ("-c:a", "aac"),
+    "faststart.m4a": ("-c:a", "aac", "-movflags", "+faststart"),
+    "song.ogg": ("-c:a", "libvorbis"),
+    "song.opus": ("-c:a", "libopus"),
+    "song.aiff": (),
+    "song.webm": ("-c:a", "libopus"),
+    "song.wv": ("-c:a", "wavpack"),
+    "vbr.mp3": ("-c:a", "libmp3lame", "-q:a", "4"),
+}
+# Good files whose headers promise nothing, or the wrong thing.
+UNDECLARED = {
+    "vbr.mp3": ("-c:a", "libmp3lame", "-q:a", "4", "-write_xing", "0", "-id3v2_version", "0"),
+    "song.aac": ("-c:a", "aac"),
+    "song.wma": ("-c:a", "wmav2"),
+}
+
+
+def ffmpeg(*arguments: str) -> bytes:
+    command = [need("ffmpeg"), "-nostdin", "-v", "error", "-y", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+
+
+def make(path: Path, *arguments: str, duration_s: float = 4) -> Path:
+    path.write_bytes(_made(path.suffix, arguments, duration_s))
+    return path
+
+
+@functools.cache
+def _made(suffix: str, arguments: tuple[str, ...], duration_s: float) -> bytes:
+    """Return the bytes of a test song: many tests want the same one."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"made{suffix}"
+        ffmpeg("-f", "lavfi", "-i", TONE.format(duration_s), *arguments, str(path))
+        return path.read_bytes()
+
+
+def read(path: Path, tmp_path: Path, *, channels: int = 2, max_duration_s: float = 0) -> Song:
+    need("ffmpeg")
+    spool = tmp_path / "spool.f32"
+    return decode(path, spool, sample_rate_hz=RATE_HZ, channels=channels, max_duration_s=max_duration_s)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_every_usual_format_is_read_whole(name: str, tmp_path: Path) -> None:
+    song = read(make(tmp_path / name, *CODECS[name]), tmp_path)
+    assert song.duration_s == pytest.approx(4, abs=0.06)
+    assert song.read(0, song.length).shape == (2, song.length)
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("part", [0.4, 0.85])
+def test_a_truncated_file_is_refused(name: str, part: float, tmp_path: Path) -> None:
+    path = make(tmp_path / name, *CODECS[name])
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * part)])
+    with pytest.raises(BadAudio, match="truncated"):
+        read(path, tmp_path)
+
+
+def test_a_truncated_file_is_told_in_minutes(tmp_path: Path) -> None:
+    path = make(tmp_path / "song.flac", "-c:a", "flac", duration_s=62)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadAudio, match=r"it declares 1:02 but only 0:3\d could be decoded"):
+        read(path, tmp_path)
+
+
+@pytest.mark.parametrize("name", UNDECLARED)
+def test_a_file_that_declares_no_length_is_read(name: str, tmp_path: Path) -> None:
+    song = read(make(tmp_path / name, *UNDECLARED[name]), tmp_path)
+    assert song.duration_s == pytest.approx(4, abs=0.1)
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0])
+def test_a_wav_written_to_a_pipe_is_read(size: int, tmp_path: Path) -> None:
+    path = make(tmp_path / "song.wav", "-fflags", "+bitexact", "-c:a", "pcm_s16le")
+    data = bytearray(path.read_bytes())
+    assert data[36:40] == b"data"
+    struct.pack_into("<I", data, 4, min(size + 36, 0xFFFFFFFF))
+    struct.pack_into("<I", data, 40, size)
+    path.write_bytes(data)
+    assert read(path, tmp_path).duration_s == pytest.approx(4, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["song.mp3", "song.flac", "song.ogg", "faststart.m4a", "song.wav"])
+def test_a_damaged_byte_does_not_cost_the_song(name: str, tmp_path: Path) -> None:
+    path = make(tmp_path / name, *CODECS[name], duration_s=20)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    assert read(path, tmp_path).duration_s == pytest.approx(20, abs=1.1)
+
+
+def test_the_statistics_are_those_demucs_normalises_by(tmp_path: Path) -> None:
+    song = read(make(tmp_path / "song.wav", "-af", "dcshift=0.2"), tmp_path)
+    reference = song.read(0, song.length).double().mean(0)
+    assert song.mean == pytest.approx(float(reference.mean()), rel=1e-6)
+    assert song.deviation == pytest.approx(float(reference.std()), rel=1e-6)
+
+
+def test_samples_are_exact_and_readable_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "song.wav"
+    wav = np.random.default_rng(0).uniform(-1, 1, (300_000, 2)).astype("float32")
+    soundfile.write(path, wav, RATE_HZ, "FLOAT")
+    song = read(path, tmp_path)
+    assert song.length == 300_000
+    assert torch.equal(song.read(12_345, 280_001), torch.from_numpy(wav[12_345:280_001].T))
+    assert song.read(7, 7).shape == (2, 0)
+
+
+@pytest.mark.parametrize("name", ["mono.wav", "mono.mp3"])
+def test_mono_is_duplicated_at_full_level(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    ffmpeg("-f", "lavfi", "-i", "aevalsrc=0.5*sin(440*2*PI*t):s=44100:d=2", str(path))
+    song = read(path, tmp_path)
+    left, right = song.read(0, song.length)
+    assert torch.equal(left, right)
+    assert float(left[RATE_HZ:].abs().max()) == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_mono_model_gets_one_channel(tmp_path: Path) -> None:
+    song = read(make(tmp_path / "song.wav"), tmp_path, channels=1)
+    assert song.read(0, 10).shape == (1, 10)
+    assert song.duration_s == 4
+
+
+def test_surround_is_downmixed_with_its_centre_on_both_sides(tmp_path: Path) -> None:
+    path = tmp_path / "surround.flac"
+    channels = "|".join(["0", "0", "0.5*sin(440*2*PI*t)", "0", "0", "0"])
+    ffmpeg("-f", "lavfi", "-i", f"aevalsrc={channels}:s=44100:d=1:c=5.1", str(path))
+    left, right = read(path, tmp_path).read(0, RATE_HZ)
+    assert torch.equal(left, right)
+    assert float(left.abs().max()) == pytest.approx(0.5 * 0.7071, rel=0.01)
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 48000, 96000])
+def test_other_rates_are_resampled_to_the_models(rate_hz: int, tmp_path: Path) -> None:
+    song = read(make(tmp_path / "song.wav", "-ar", str(rate_hz)), tmp_path)
+    assert song.sample_rate_hz == RATE_HZ
+    assert song.duration_s == pytest.approx(4, abs=0.002)
+    spectrum = np.abs(np.fft.rfft(song.read(0, 2 * RATE_HZ)[1].numpy()))
+    assert spectrum.argmax() == 600  # 300 Hz in two seconds
+
+
+@pytest.mark.parametrize(
+    "name", ["-y.wav", "Sigur Rós – Ágætis “byrjun”.wav", "a:b%03d.wav", "file:x.wav", "歌 🎵.flac"]
+)
+def test_any_file_name_is_read(name: str, tmp_path: Path) -> None:
+    assert read(make(tmp_path / name), tmp_path).duration_s == 4
+
+
+def test_a_relative_path_with_a_leading_dash_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make(tmp_path / "-vn.wav").parent)
+    assert read(Path("-vn.wav"), tmp_path).duration_s == 4
+
+
+def test_cover_art_is_ignored(tmp_path: Path) -> None:
+    plain, art, path = make(tmp_path / "plain.mp3"), tmp_path / "art.png", tmp_path / "cover.mp3"
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:d=0.04", "-frames:v", "1", str(art))
+    ffmpeg("-i", str(plain), "-i", str(art), "-map", "0", "-map", "1", "-c", "copy", str(path))
+    assert read(path, tmp_path).duration_s == pytest.approx(4, abs=0.06)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadAudio, match="truncated"):
+        read(path, tmp_path)
+
+
+def test_the_sound_of_a_longer_video_is_read(tmp_path: Path) -> None:
+    path = make(tmp_path / "clip.mp4", "-f", "lavfi", "-i", "color=red:s=64x64:d=8", "-map", "0", "-map", "1")
+    assert read(path, tmp_path).duration_s == pytest.approx(4, abs=0.06)
+
+
+def test_digital_silence_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "silence.wav"
+    ffmpeg("-f", "lavfi", "-i", "anullsrc=r=44100:cl=stereo:d=1", str(path))
+    song = read(path, tmp_path)
+    assert (song.length, song.mean, song.deviation) == (RATE_HZ, 0, 0)
+
+
+def test_one_sample_is_a_song(tmp_path: Path) -> None:
+    path = tmp_path / "click.wav"
+    soundfile.write(path, [[0.5, 0.5]], RATE_HZ)
+    song = read(path, tmp_path)
+    assert (song.length, song.deviation) == (1, 0)
+
+
+def test_samples_that_are_no_numbers_become_silence(tmp_path: Path) -> None:
+    path = tmp_path / "song.wav"
+    wav = np.full((RATE_HZ, 2), 0.25, "float32")
+    wav[100], wav[200] = np.nan, np.inf
+    soundfile.write(path, wav, RATE_HZ, "FLOAT")
+    samples = read(path, tmp_path).read(0, RATE_HZ)
+    assert samples[:, [100, 200]].eq(0).all()
+    assert samples.eq(0.25).sum() == 2 * (RATE_HZ - 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", r"^the file is empty \(0 bytes\)$"),
+        (b"Dear band, see you on Friday.\n" * 100, "^not an audio file"),
+        (b"\x00" * 5000, "^not an audio file"),
+        (b"RIFF", "^not an audio file"),
+        (bytes(np.random.default_rng(1).integers(0, 256, 30_000, "uint8")), "^not an audio file"),
+    ],
+    ids=["empty", "text", "zeros", "riff", "random"],
+)
+def test_what_is_no_audio_is_refused(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    path.write_bytes(content)
+    with pytest.raises(BadAudio, match=reason) as caught:
+        read(path, tmp_path)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_picture_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cover.png"
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:d=0.04", "-frames:v", "1", str(path))
+    with pytest.raises(BadAudio, match="not an audio file"):
+        read(path, tmp_path)
+
+
+def test_a_video_without_sound_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mute.mp4"
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:d=1", str(path))
+    with pytest.raises(BadAudio, match="^the file has no audio stream$"):
+        read(path, tmp_path)
+
+
+def test_a_wav_without_samples_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "nothing.wav"
+    soundfile.write(path, np.zeros((0, 2)), RATE_HZ)
+    with pytest.raises(BadAudio):
+        read(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n"),
+        ("list.mp3", "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n"),
+        ("list.ffconcat", "ffconcat version 1.0\nfile {}\n"),
+    ],
+)
+def test_a_playlist_cannot_read_another_file(name: str, text: str, tmp_path: Path) -> None:
+    make(tmp_path / "secret.mp3", "-c:a", "libmp3lame")
+    path = tmp_path / name
+    path.write_text(text.format("secret.mp3"))
+    with pytest.raises(BadAudio, match="not an audio file"):
+        read(path, tmp_path)
+    assert (tmp_path / "spool.f32").stat().st_size == 0
+
+
+def test_a_song_over_the_limit_is_refused_early(tmp_path: Path) -> None:
+    path = make(tmp_path / "song.flac", duration_s=60)
+    with pytest.raises(BadAudio, match=r"STEMS_MAX_DURATION_S allows \(0:02\)"):
+        read(path, tmp_path, max_duration_s=2)
+    assert (tmp_path / "spool.f32").stat().st_size < 10 * RATE_HZ * 8
+
+
+def test_a_song_of_just_the_limit_is_read(tmp_path: Path) -> None:
+    assert read(make(tmp_path / "song.flac"), tmp_path, max_duration_s=4).duration_s == 4
+
+
+def test_no_child_is_left_behind(tmp_path: Path) -> None:
+    path = make(tmp_path / "song.flac", duration_s=60)
+    with pytest.raises(BadAudio):
+        read(path, tmp_path, max_duration_s=1)
+    children = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "comm="], capture_output=True)
+    assert b"ffmpeg" not in children.stdout
