@@ -149,7 +149,7 @@ def set_user(admin: MinioAdmin, name: str, settings: Settings) -> str:
     before = json.loads(_unless("XMinioAdminNoSuchUser", partial(admin.user_info, name)) or "{}")
     if not _unless("SignatureDoesNotMatch|InvalidAccessKeyId", _login(settings, name, secret)[1].account_info):
         admin.user_add(name, secret)
-        done.append("secret updated" if before else "created")
+        done.append("updated" if before else "created")
     if before.get("memberOf"):
         raise ConfigError(f"in the groups {', '.join(before['memberOf'])}, whose policies it has too: take it out")
     if before.get("policyName") != name:

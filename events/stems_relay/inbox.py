@@ -2,49 +2,59 @@
 
 import hashlib
 import json
+import secrets
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio as aredis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from stems import naming
 from stems.contract import Upload, is_new_object, records
 from stems.errors import BadNotification
-from stems.jobs import FINISHED_TTL_S, now_ms
+from stems.jobs import FINISHED_TTL_S
 from stems_relay import scripts
 
 # How long BLMOVE waits; the client's own timeout must be longer.
 _BLOCK_S = 2.0
 _BATCH = 100
+# Fewer than songs may be in flight: who finds none free waits for one.
+_CONNECTIONS = 16
+# A notification has some kilobytes. What is longer is none, and costs the memory of all who look at the dead letters.
+_PAYLOAD_LIMIT = 1_000_000
+DELAY_LIMIT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A job to deliver. `attempts` counts this delivery; `since_ms` is when the job entered the line."""
+    """A job to deliver. `attempts` counts this delivery, `tries` also those that were no attempt."""
 
     upload: Upload
+    delivery: str
     attempts: int
     tries: int
-    since_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What became of some payloads: jobs that are new, duplicates, other events, unreadable ones."""
+    """What became of some payloads: uploads that are new or known, other events, unreadable payloads."""
 
     new: int = 0
     duplicate: int = 0
     other: int = 0
     unreadable: int = 0
 
-    def __add__(self, other: "Read") -> "Read":
-        return Read(
-            self.new + other.new,
-            self.duplicate + other.duplicate,
-            self.other + other.other,
-            self.unreadable + other.unreadable,
-        )
+
+@dataclass(slots=True)
+class _Payload:
+    """A payload, read: the arguments of CLAIM for each of its uploads, and what is wrong with the rest."""
+
+    raw: bytes
+    claims: list[list[Any]]
+    other: int = 0
+    error: str = ""
 
 
 class Inbox:
@@ -52,103 +62,112 @@ class Inbox:
 
     def __init__(self, redis_url: str, name: str) -> None:
         self.name = name
+        pool = aredis.BlockingConnectionPool.from_url(
+            redis_url,
+            max_connections=_CONNECTIONS,
+            timeout=_BLOCK_S + 5,
+            socket_timeout=_BLOCK_S + 5,
+            socket_connect_timeout=2,
+            # Once: a pooled connection is stale after Redis was restarted. The rest is up to the relay's loops.
+            retry=Retry(NoBackoff(), 1),
+        )
         # Payloads are kept as the bytes they are; scripts compare them.
-        self._redis: Any = aredis.Redis.from_url(redis_url, socket_timeout=_BLOCK_S + 5, socket_connect_timeout=2)
+        self._redis: Any = aredis.Redis.from_pool(pool)
         self._processing = naming.processing_key(name)
         self._delivering = naming.delivering_key(name)
+        self._fetch = self._redis.register_script(scripts.FETCH)
         self._claim = self._redis.register_script(scripts.CLAIM)
         self._take = self._redis.register_script(scripts.TAKE)
         self._settle = self._redis.register_script(scripts.SETTLE)
         self._bury = self._redis.register_script(scripts.BURY)
-        self._recover = self._redis.register_script(scripts.RECOVER)
+        self._beat = self._redis.register_script(scripts.BEAT)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
 
     async def read(self) -> Read:
-        """Wait up to two seconds for notifications and enter their jobs in the line.
+        """Enter the jobs of waiting notifications in the line; with none there, wait up to two seconds for some.
 
-        A payload leaves the relay's own list only after its jobs stand in line. Left-overs of a call whose answer was
-        lost on the way are read first.
+        A payload leaves the relay's own list only after its jobs stand in line.
         """
-        payloads = await self._redis.lrange(self._processing, 0, _BATCH - 1)
-        if not payloads:
-            first = await self._redis.blmove(naming.NOTIFICATIONS, self._processing, _BLOCK_S, "LEFT", "RIGHT")
-            if first is None:
-                return Read()
-            pipe = self._redis.pipeline(transaction=False)
-            for _ in range(_BATCH - 1):
-                pipe.lmove(naming.NOTIFICATIONS, self._processing, "LEFT", "RIGHT")
-            payloads = [first, *(payload for payload in await pipe.execute() if payload is not None)]
-        total = Read()
+        keys = [naming.NOTIFICATIONS, self._processing, naming.RELAYS]
+        raw = await self._fetch(keys=keys, args=[self.name, _BATCH])
+        if not raw:
+            # From the head to the head: waits and takes nothing, so that nothing is lost if we die meanwhile.
+            await self._redis.blmove(naming.NOTIFICATIONS, naming.NOTIFICATIONS, _BLOCK_S, "LEFT", "LEFT")
+            return Read()
+        payloads = [_parse(each) for each in raw]
+        pipe = self._redis.pipeline(transaction=False)
+        for claim in (claim for payload in payloads for claim in payload.claims):
+            await self._claim(keys=_claim_keys(claim[0]), args=claim, client=pipe)
+        results = [result.decode() for result in await pipe.execute()]
         for payload in payloads:
-            total += await self._read_one(payload)
-        return total
-
-    async def _read_one(self, payload: bytes) -> Read:
-        try:
-            found = records(payload)
-            uploads = [Upload.from_record(record) for record in found if is_new_object(record)]
-        except BadNotification as error:
-            identity = hashlib.sha256(payload).hexdigest()[:32]
-            keys = [self._processing, naming.job_key(identity), naming.DEAD]
-            await self._bury(keys=keys, args=[payload, identity, now_ms(), str(error)])
-            return Read(unreadable=1)
-        results = [await self.claim(upload) for upload in uploads]
-        await self._redis.lrem(self._processing, 1, payload)
-        new = sum(result != "duplicate" for result in results)
-        return Read(new=new, duplicate=len(results) - new, other=len(found) - len(uploads))
+            if payload.error:
+                identity = hashlib.sha256(payload.raw).hexdigest()[:32]
+                keys = [self._processing, naming.job_key(identity), naming.DEAD]
+                text = payload.raw[:_PAYLOAD_LIMIT].decode(errors="backslashreplace")
+                await self._bury(keys=keys, args=[payload.raw, identity, payload.error, text], client=pipe)
+            else:
+                pipe.lrem(self._processing, 1, payload.raw)
+        await pipe.execute()
+        new = sum(result in {"new", "again"} for result in results)
+        other, unreadable = sum(each.other for each in payloads), sum(bool(each.error) for each in payloads)
+        return Read(new, len(results) - new, other, unreadable)
 
     async def claim(self, upload: Upload) -> str:
-        """Enter an upload in the line; return `new`, `again` (it runs now and will run again) or `duplicate`."""
-        keys = [naming.job_key(upload.job), naming.WAITING, naming.DEAD]
-        record = json.dumps(upload.record, ensure_ascii=False)
-        args: list[Any] = [upload.job, upload.uploaded_ms, now_ms(), upload.bucket, upload.key, upload.etag, record]
-        return str((await self._claim(keys=keys, args=args)).decode())
+        """Enter an upload in the line, if it is new there; return what CLAIM says."""
+        return str((await self._claim(keys=_claim_keys(upload.job), args=_claim(upload))).decode())
 
     async def take(self) -> Taken | float | None:
         """Take the next job; else return the seconds until one is due, or None when nothing waits."""
-        now = now_ms()
-        answer = await self._take(keys=[naming.WAITING, naming.ATTEMPTS, self._delivering], args=[now, self.name])
-        if not answer:
-            return None
-        if len(answer) == 1:
-            return max(0.0, (float(answer[0]) - now) / 1000)
-        _id, attempts, *pairs = answer
-        data = {name.decode(): value.decode() for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
-        upload = Upload.from_record(json.loads(data["record"]))
-        return Taken(upload, int(attempts), int(data["tries"]), int(data.get("since_ms", now)))
+        keys, delivery = [naming.WAITING, naming.ATTEMPTS, self._delivering, naming.RELAYS], secrets.token_hex(8)
+        answer = await self._take(keys=keys, args=[self.name, delivery, int(DELAY_LIMIT_S * 1000)])
+        if len(answer) < 2:
+            return float(answer[0]) / 1000 if answer else None
+        job, attempts, *pairs = answer
+        data = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        try:
+            upload = Upload.from_record(json.loads(data[b"record"]))
+        except (ValueError, BadNotification) as error:
+            await self._move(job.decode(), delivery, "failed", error=f"its record in Redis is damaged: {error}")
+            return 0.0
+        return Taken(upload, delivery, int(attempts), int(data[b"tries"]))
 
     async def settle(
-        self, taken: Taken, state: str, *, error: str = "", due_ms: int | None = None, refund: bool = False
+        self, taken: Taken, state: str, *, error: str = "", delay_s: float | None = None, refund: bool = False
     ) -> str:
-        """Enter the answer to a delivery: `done`, `gone`, `failed`, or `waiting` again from `due_ms`.
+        """Enter the answer to a delivery: `done`, `gone`, `failed`, or `waiting` again.
 
-        `refund`: the song was not tried, the attempt does not count. Returns what was entered: `waiting` when the
-        song was uploaded again meanwhile, `stale` when another relay has taken the job over.
+        `delay_s`: due so much later; None: in its old place. `refund`: the song was not tried, the attempt does not
+        count. Returns what was entered: `waiting` when the song was uploaded again meanwhile, `stale` when the job has
+        been taken over. May be repeated until it returns.
         """
-        return await self._move(taken.upload.job, state, now_ms() if due_ms is None else due_ms, refund, error)
+        return await self._move(taken.upload.job, taken.delivery, state, error=error, delay_s=delay_s, refund=refund)
 
-    async def _move(self, job: str, state: str, due_ms: int, refund: bool, error: str) -> str:
+    async def _move(
+        self, job: str, delivery: str, to: str, *, error: str = "", delay_s: float | None = None, refund: bool = False
+    ) -> str:
         keys = [naming.job_key(job), self._delivering, naming.WAITING, naming.ATTEMPTS, naming.DEAD]
-        args: list[Any] = [job, now_ms(), state, due_ms, int(refund), FINISHED_TTL_S, error]
+        delay_ms = "" if delay_s is None else int(1000 * min(delay_s, DELAY_LIMIT_S))
+        args: list[Any] = [job, delivery, to, delay_ms, int(refund), FINISHED_TTL_S, error]
         return str((await self._settle(keys=keys, args=args)).decode())
 
-    async def state(self, job: str) -> tuple[str, str]:
-        """Return state and error of a job, both empty when it is not known."""
-        state, error = await self._redis.hmget(naming.job_key(job), "state", "error")
-        return (state or b"").decode(), (error or b"").decode()
+    async def error(self, job: str) -> str:
+        """Return what is wrong with a job."""
+        return (await self._redis.hget(naming.job_key(job), "error") or b"").decode()
 
-    async def heartbeat(self) -> None:
-        """Say that this relay lives."""
-        await self._redis.zadd(naming.RELAYS, {self.name: now_ms()})
+    async def heartbeat(self, silent_s: float) -> int:
+        """Say that this relay lives; take back what others hold that were silent for so long, and return how much."""
+        return await self._say(silent_s, alive=True)
 
-    async def recover(self, silent_s: float) -> int:
-        """Take back what relays hold that have been silent for so long; return how much it was."""
-        keys = [naming.RELAYS, naming.NOTIFICATIONS, naming.WAITING]
-        now = now_ms()
-        return int(await self._recover(keys=keys, args=[now - int(silent_s * 1000), now]))
+    async def sign_off(self) -> None:
+        """Hand back everything this relay holds, at once."""
+        await self._say(DELAY_LIMIT_S, alive=False)
+
+    async def _say(self, silent_s: float, *, alive: bool) -> int:
+        keys = [naming.RELAYS, naming.NOTIFICATIONS, naming.WAITING, naming.ATTEMPTS]
+        return int(await self._beat(keys=keys, args=[self.name, int(silent_s * 1000), int(alive)]))
 
     async def delivering(self) -> set[str]:
         """Return the jobs that Redis holds as being delivered by this relay."""
@@ -156,16 +175,48 @@ class Inbox:
 
     async def put_back(self, job: str) -> None:
         """Put a job that this relay took, and is not delivering, back in line; the attempt does not count."""
-        await self._move(job, "waiting", now_ms(), refund=True, error="")
-
-    async def sign_off(self) -> None:
-        """Hand back everything this relay holds, at once."""
-        for job in await self.delivering():
-            await self.put_back(job)
-        await self._redis.zadd(naming.RELAYS, {self.name: 0})
-        await self.recover(silent_s=now_ms() / 1000 - 1)
+        await self._move(job, "", "waiting", refund=True)
 
     async def sweep_turn(self, every_s: float) -> bool:
         """Tell whether it is this relay's turn to sweep: one relay does, once in `every_s`."""
         answer: Awaitable[Any] = self._redis.set(naming.SWEEP_LOCK, self.name, nx=True, px=max(1, int(every_s * 1000)))
         return bool(await answer)
+
+
+def _parse(raw: bytes) -> _Payload:
+    """Read a payload. One bad record does not keep the others from their turn."""
+    payload = _Payload(raw, [])
+    if len(raw) > _PAYLOAD_LIMIT:
+        payload.error = f"not a bucket notification: {len(raw)} bytes"
+        return payload
+    try:
+        found = records(raw)
+    # An edge of the process: there is no end of what a stranger can write, and it must not stop the songs behind it
+    # (RecursionError for a deep JSON, AttributeError for a list where an object should be, ...).
+    except Exception as error:
+        payload.error = _text(error)
+        return payload
+    for record in found:
+        try:
+            if is_new_object(record):
+                payload.claims.append(_claim(Upload.from_record(record)))
+            else:
+                payload.other += 1
+        except Exception as error:  # see above
+            payload.error = _text(error)
+    return payload
+
+
+def _claim_keys(job: str) -> list[str]:
+    return [naming.job_key(job), naming.WAITING, naming.DEAD, naming.ATTEMPTS, naming.RELAYS]
+
+
+def _claim(upload: Upload) -> list[Any]:
+    """Return the arguments of CLAIM, in bytes where a text may hold what UTF-8 cannot. Raises ValueError for that."""
+    texts = (upload.bucket, upload.key, upload.etag, json.dumps(upload.record, ensure_ascii=False))
+    return [upload.job, str(upload.uploaded_ms), *(text.encode() for text in texts)]
+
+
+def _text(error: Exception) -> str:
+    text = str(error) if isinstance(error, BadNotification) else f"not a bucket notification: {error!r}"
+    return text.encode(errors="backslashreplace").decode()

@@ -1,49 +1,93 @@
-"""The Lua scripts that move jobs. Each runs as one step in Redis: a relay that dies leaves no job half moved."""
+"""The Lua scripts that move jobs. Each runs as one step in Redis: a relay that dies leaves no job half moved.
+
+Each may be sent twice (the client does so when an answer is lost) and then does nothing the second time, but for TAKE,
+whose stray jobs the relay puts back. Three rules hold everywhere:
+- Time is Redis' own: relays whose clocks differ must not take each other for dead.
+- Whoever holds something stands in RELAYS, by the same step: else nobody would look for it.
+- On the way of a song through the line, the first write of a script needs no memory. A full Redis (noeviction) refuses
+  a script that begins with another, but lets one end that has begun to write; so the line still drains.
+"""
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+
+# Payloads go to the relay's own list, about a megabyte at a time; those of a call whose answer was lost come first.
+# KEYS: NOTIFICATIONS, processing list, RELAYS. ARGV: relay, count. Returns the payloads.
+FETCH = (
+    _NOW
+    + """
+local payloads, size = redis.call('LRANGE', KEYS[2], 0, ARGV[2] - 1), 0
+if #payloads > 0 then return payloads end
+while #payloads < tonumber(ARGV[2]) and size < 1000000 do
+  local payload = redis.call('LPOP', KEYS[1])
+  if not payload then break end
+  redis.call('RPUSH', KEYS[2], payload)
+  table.insert(payloads, payload)
+  size = size + #payload
+end
+if #payloads > 0 then redis.call('ZADD', KEYS[3], 'NX', now, ARGV[1]) end
+return payloads
+"""
+)
 
 # A job enters the line, unless it is known. It is known while it is in line (member of WAITING), being delivered
 # (member of its relay's set) or finished for this upload or a newer one. What the hash says alone does not count:
-# a job whose place in line was lost enters again.
-# KEYS: job hash, WAITING, DEAD. ARGV: id, uploaded_ms, now, bucket, key, etag, record.
-CLAIM = """
-local id, uploaded, now = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+# a job whose place in line was lost enters again. Whatever else stands at the key of a job is not ours.
+# KEYS: job hash, WAITING, DEAD, ATTEMPTS, RELAYS. ARGV: id, uploaded_ms, bucket, key, etag, record.
+# Returns new, again (it runs now and will run again), failed (a dead letter) or duplicate.
+CLAIM = (
+    _NOW
+    + """
+local id, uploaded = ARGV[1], tonumber(ARGV[2])
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 local state, known, relay = unpack(redis.call('HMGET', KEYS[1], 'state', 'uploaded_ms', 'relay'))
-local newer = (not known) or uploaded > tonumber(known)
-local fields = {'bucket', ARGV[4], 'key', ARGV[5], 'etag', ARGV[6], 'record', ARGV[7], 'uploaded_ms', ARGV[2]}
+local newer = uploaded > (tonumber(known) or -math.huge)
+local fields = {'bucket', ARGV[3], 'key', ARGV[4], 'etag', ARGV[5], 'record', ARGV[6], 'uploaded_ms', ARGV[2]}
 if redis.call('ZSCORE', KEYS[2], id) then
   if newer then redis.call('HSET', KEYS[1], unpack(fields)) end
   return 'duplicate'
 end
-if relay and redis.call('SISMEMBER', 'stems:delivering:' .. relay, id) == 1 then
+if relay and redis.call('ZSCORE', KEYS[5], relay) and redis.call('SISMEMBER', 'stems:delivering:' .. relay, id) == 1
+then
   if not newer then return 'duplicate' end
   redis.call('HSET', KEYS[1], 'again', '1', unpack(fields))
   return 'again'
 end
-if (state == 'done' or state == 'failed' or state == 'gone' or state == 'dropped') and not newer then
-  return 'duplicate'
-end
-redis.call('HDEL', KEYS[1], 'error', 'progress', 'songhash', 'again', 'relay', 'tries')
+if not newer and state == 'failed' then return 'failed' end
+if not newer and (state == 'done' or state == 'gone' or state == 'dropped') then return 'duplicate' end
+redis.call('HDEL', KEYS[1], 'error', 'progress', 'songhash', 'again', 'relay', 'delivery', 'tries')
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'since_ms', now, 'updated_ms', now, unpack(fields))
 redis.call('PERSIST', KEYS[1])
-redis.call('HDEL', 'stems:attempts', id)
+redis.call('HDEL', KEYS[4], id)
 redis.call('ZREM', KEYS[3], id)
 redis.call('ZADD', KEYS[2], now, id)
 return 'new'
 """
+)
 
 # The job that has been due for longest goes to a relay. Attempts are counted here, so that a song which kills
-# whoever touches it is counted too.
-# KEYS: WAITING, ATTEMPTS, delivering set. ARGV: now, relay. Returns {id, attempts, field, value, ...} or {next due}.
-TAKE = """
+# whoever touches it is counted too. `delivery` names this delivery: only its own answer is entered, not that of an
+# earlier one by a relay that was paused. A job that is due later than anybody asks for was entered before the clock was
+# set back: it is due now. An upload that came before this delivery is served by it: `again` ends.
+# KEYS: WAITING, ATTEMPTS, delivering set, RELAYS. ARGV: relay, delivery, the longest wait that anybody asks for, ms.
+# Returns {id, attempts, field, value, ...}, {ms until the next is due} or {}.
+TAKE = (
+    _NOW
+    + """
 while true do
-  local due = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-  if #due == 0 then return {} end
-  local id, score = due[1], due[2]
-  if tonumber(score) > tonumber(ARGV[1]) then return {score} end
+  local id, due = unpack(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES'))
+  if not id then return {} end
+  local wait = due - now
+  if wait > 0 and wait <= tonumber(ARGV[3]) then return {wait} end
   redis.call('ZREM', KEYS[1], id)
   local key = 'stems:job:' .. id
-  if redis.call('HEXISTS', key, 'record') == 1 then
+  if redis.call('TYPE', key).ok == 'hash' and redis.call('HEXISTS', key, 'record') == 1 then
+    redis.call('ZADD', KEYS[4], 'NX', now, ARGV[1])
     redis.call('SADD', KEYS[3], id)
-    redis.call('HSET', key, 'relay', ARGV[2])
+    redis.call('HDEL', key, 'again')
+    redis.call('HSET', key, 'relay', ARGV[1], 'delivery', ARGV[2])
     redis.call('HINCRBY', key, 'tries', 1)
     local attempts = redis.call('HINCRBY', KEYS[2], id, 1)
     local answer = redis.call('HGETALL', key)
@@ -51,60 +95,93 @@ while true do
     table.insert(answer, 1, id)
     return answer
   end
+  redis.call('HDEL', KEYS[2], id)
 end
 """
+)
 
-# The answer to a delivery is entered, unless another relay has taken the job over meanwhile.
-# KEYS: job hash, delivering set, WAITING, ATTEMPTS, DEAD.
-# ARGV: id, now, state (done, gone, failed or waiting), due, refund, ttl_s, error.
-# Returns the state entered, or 'stale'.
-SETTLE = """
-local id, now, state, due, error = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[7]
-if redis.call('SREM', KEYS[2], id) == 0 then return 'stale' end
-redis.call('HDEL', KEYS[1], 'relay')
+# The answer to a delivery is entered, unless the job was taken over meanwhile.
+# KEYS: job hash, delivering set, WAITING, ATTEMPTS, DEAD. ARGV: id, delivery (empty: whichever it is), state (done,
+# gone, failed or waiting), delay_ms (empty: to its old place in line), refund, ttl_s, error.
+# Returns the state entered, by this call or by one whose answer was lost, or 'stale'.
+SETTLE = (
+    _NOW
+    + """
+local id, delivery, state, delay, error = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[7]
+local before, current, since = unpack(redis.call('HMGET', KEYS[1], 'state', 'delivery', 'since_ms'))
+if delivery ~= '' and delivery ~= current then return 'stale' end
+if redis.call('SREM', KEYS[2], id) == 0 then return before or 'stale' end
+if redis.call('HEXISTS', KEYS[1], 'record') == 0 then return 'stale' end
+local due = delay ~= '' and now + delay or tonumber(since) or now
 if redis.call('HDEL', KEYS[1], 'again') == 1 then
+  redis.call('HDEL', KEYS[1], 'tries')
   redis.call('HDEL', KEYS[4], id)
+  redis.call('HSET', KEYS[1], 'since_ms', now)
   state, due, error = 'waiting', now, ''
-elseif ARGV[5] == '1' then
-  redis.call('HINCRBY', KEYS[4], id, -1)
+elseif ARGV[5] == '1' and redis.call('HINCRBY', KEYS[4], id, -1) <= 0 then
+  redis.call('HDEL', KEYS[4], id)
 end
+redis.call('HDEL', KEYS[1], 'relay')
 redis.call('HSET', KEYS[1], 'state', state, 'updated_ms', now, 'error', error)
+redis.call('PERSIST', KEYS[1])
 if state == 'waiting' then
   redis.call('ZADD', KEYS[3], due, id)
+  return state
+end
+redis.call('HSET', KEYS[1], 'attempts', redis.call('HGET', KEYS[4], id) or 0)
+redis.call('HDEL', KEYS[4], id)
+if state == 'failed' then
+  redis.call('ZADD', KEYS[5], now, id)
 else
-  redis.call('HSET', KEYS[1], 'attempts', redis.call('HGET', KEYS[4], id) or 0)
-  redis.call('HDEL', KEYS[4], id)
-  if state == 'failed' then
-    redis.call('ZADD', KEYS[5], now, id)
-  else
-    redis.call('EXPIRE', KEYS[1], ARGV[6])
-  end
+  redis.call('HDEL', KEYS[1], 'record')
+  redis.call('EXPIRE', KEYS[1], ARGV[6])
 end
 return state
 """
+)
 
-# What cannot be read is kept as a dead letter with its bytes.
-# KEYS: processing list, job hash, DEAD. ARGV: payload, id, now, error.
-BURY = """
+# What cannot be read is kept as a dead letter.
+# KEYS: processing list, job hash, DEAD. ARGV: payload, id, error, the payload as text.
+BURY = (
+    _NOW
+    + """
 redis.call('LREM', KEYS[1], 1, ARGV[1])
-redis.call('HSET', KEYS[2], 'state', 'failed', 'payload', ARGV[1], 'error', ARGV[4], 'updated_ms', ARGV[3])
-redis.call('ZADD', KEYS[3], ARGV[3], ARGV[2])
+redis.call('DEL', KEYS[2])
+redis.call('HSET', KEYS[2], 'state', 'failed', 'payload', ARGV[4], 'error', ARGV[3], 'updated_ms', now)
+redis.call('ZADD', KEYS[3], now, ARGV[2])
 """
+)
 
-# What dead relays held goes back in line, at its front.
-# KEYS: RELAYS, NOTIFICATIONS, WAITING. ARGV: the last heartbeat that is too old, now. Returns the number taken back.
-RECOVER = """
-local count = 0
-for _, relay in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])) do
+# A relay says that it lives, or (alive = 0) that it ends; what relays hold that ended or fell silent goes back in line,
+# to its old place. Only an orderly end gives the attempt back. A heartbeat from the future was sent before the clock
+# was set back: it counts from now.
+# KEYS: RELAYS, NOTIFICATIONS, WAITING, ATTEMPTS. ARGV: relay, silent_ms, alive. Returns the number taken back.
+BEAT = (
+    _NOW
+    + """
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[1], ARGV[3] == '1' and now or 0, ARGV[1])
+for _, relay in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now + ARGV[2], '+inf')) do
+  redis.call('ZADD', KEYS[1], now, relay)
+end
+local count, silent = 0, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2], 'WITHSCORES')
+for i = 1, #silent, 2 do
+  local relay, ended = silent[i], silent[i + 1] == '0'
   local processing, delivering = 'stems:processing:' .. relay, 'stems:delivering:' .. relay
   while redis.call('LMOVE', processing, KEYS[2], 'RIGHT', 'LEFT') do count = count + 1 end
   for _, id in ipairs(redis.call('SMEMBERS', delivering)) do
-    redis.call('ZADD', KEYS[3], redis.call('HGET', 'stems:job:' .. id, 'since_ms') or ARGV[2], id)
-    redis.call('HSET', 'stems:job:' .. id, 'state', 'waiting')
-    count = count + 1
+    local key = 'stems:job:' .. id
+    if ended and redis.call('HINCRBY', KEYS[4], id, -1) <= 0 then redis.call('HDEL', KEYS[4], id) end
+    if redis.call('HEXISTS', key, 'record') == 1 then
+      redis.call('ZADD', KEYS[3], tonumber(redis.call('HGET', key, 'since_ms')) or now, id)
+      redis.call('HDEL', key, 'relay', 'delivery')
+      redis.call('HSET', key, 'state', 'waiting', 'updated_ms', now)
+      count = count + 1
+    end
   end
   redis.call('DEL', delivering)
   redis.call('ZREM', KEYS[1], relay)
 end
 return count
 """
+)

@@ -4,7 +4,7 @@ The contract is Knative's (https://github.com/knative/specs/blob/main/specs/even
 408, 409, 429, 5xx and no answer are tried again; everything else never succeeds.
 """
 
-import json
+import asyncio
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,16 +13,18 @@ import httpx2
 from stems.contract import TYPE_GONE, Upload, to_http
 
 _REASON_LIMIT = 500
+_CONNECT_S = 5.0
 
 
 class Verdict(Enum):
-    """What an answer means. BUSY and AWAY: the song was not tried, which does not count as an attempt."""
+    """What an answer means. BUSY, AWAY and UNABLE: the song was not tried, which does not count as an attempt."""
 
     DONE = "done"
     GONE = "gone"  # the upload was removed or overwritten before its turn
     RETRY = "retry"  # this song failed and may succeed later
     BUSY = "busy"  # this song is being separated by somebody else
     AWAY = "away"  # nobody is there to take songs now
+    UNABLE = "unable"  # the same by the sink's own word, unless it says so of this song alone
     DEAD = "dead"  # this song never succeeds
 
 
@@ -42,7 +44,9 @@ class Sink:
         self._url = url
         # Connections idle for longer may be closed by the other side just as the next event goes out.
         limits = httpx2.Limits(max_connections=max_in_flight, keepalive_expiry=5)
-        timeout = httpx2.Timeout(timeout_s, connect=5)
+        timeout = httpx2.Timeout(timeout_s, connect=_CONNECT_S)
+        # Those are for each read; a sink that answers byte by byte must come to an end too.
+        self._timeout_s = timeout_s + 2 * _CONNECT_S
         self._client = httpx2.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
 
     async def close(self) -> None:
@@ -50,15 +54,20 @@ class Sink:
         await self._client.aclose()
 
     async def deliver(self, upload: Upload) -> Answer:
-        """Post the upload's event and read the answer; never raises for what the network or the sink does."""
-        headers, body = to_http(upload.to_event())
+        """Post the upload's event and read the answer; never raises, whatever the network or the sink does."""
         try:
-            response = await self._client.post(self._url, headers=headers, content=body)
+            headers, body = to_http(upload.to_event())
+        # The SDK raises errors of many types for a record that is no more than formally one.
+        except Exception as error:
+            return Answer(Verdict.DEAD, _line(f"no event can be made of this record: {error!r}"))
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._client.post(self._url, headers=headers, content=body)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             return Answer(Verdict.AWAY, f"{self._url} cannot be reached: {error}")
-        except httpx2.TimeoutException:
+        except (httpx2.TimeoutException, TimeoutError):
             return Answer(Verdict.RETRY, f"no answer from {self._url} in time")
-        except httpx2.TransportError as error:
+        except httpx2.HTTPError as error:
             return Answer(Verdict.RETRY, f"the connection to {self._url} broke off: {error!r}")
         return judge(response)
 
@@ -71,10 +80,12 @@ def judge(response: httpx2.Response) -> Answer:
     reason, retry_after_s = f"{status}: {_reason(response)}", _retry_after_s(response)
     if status == 409:
         return Answer(Verdict.BUSY, reason, retry_after_s)
-    # 404: no function behind the address (yet). 503 with Retry-After is the function's own word that MinIO or another
-    # part is away; a proxy's 503 has none and may mean that the song killed its worker.
-    if status in {404, 429} or (status == 503 and retry_after_s is not None):
+    if status in {404, 429}:  # 404: no function behind the address (yet)
         return Answer(Verdict.AWAY, reason, retry_after_s)
+    # With Retry-After it is the function's own word that MinIO or another part is away; a proxy's 503 has none and may
+    # mean that the song killed its worker.
+    if status == 503 and retry_after_s is not None:
+        return Answer(Verdict.UNABLE, reason, retry_after_s)
     if status == 408 or status >= 500:
         return Answer(Verdict.RETRY, reason, retry_after_s)
     return Answer(Verdict.DEAD, reason)
@@ -83,10 +94,15 @@ def judge(response: httpx2.Response) -> Answer:
 def _reason(response: httpx2.Response) -> str:
     """Return the detail of a problem (RFC 9457), or the beginning of the body."""
     try:
-        detail = str(response.json()["detail"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        detail = response.text or response.reason_phrase
-    return " ".join(detail.split())[:_REASON_LIMIT]
+        detail = response.json()["detail"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        detail = None
+    return _line(detail if isinstance(detail, str) and detail.strip() else response.text or response.reason_phrase)
+
+
+def _line(text: str) -> str:
+    """Return the beginning of a text in one line that UTF-8 can hold: JSON may name characters that it cannot."""
+    return " ".join(text[: 4 * _REASON_LIMIT].split())[:_REASON_LIMIT].encode(errors="replace").decode()
 
 
 def _retry_after_s(response: httpx2.Response) -> float | None:

@@ -19,7 +19,7 @@ from stems_relay.inbox import Inbox
 _log = logging.getLogger(__name__)
 
 # Younger uploads have their notification on the way (a stored one takes about 3 s).
-_GRACE_MS = 10_000
+GRACE_MS = 10_000
 _FINAL = frozenset({"done", "failed", "removed"})
 _BATCH = 1000
 
@@ -47,17 +47,25 @@ def is_open(upload: Upload, tags: Mapping[str, str], now: int) -> bool:
     """Tell whether nothing says yet how this upload ended."""
     about_these_bytes = tags.get(naming.TAG_ETAG, upload.etag) == upload.etag
     ended = about_these_bytes and tags.get(naming.TAG_STATE) in _FINAL
-    return not ended and upload.uploaded_ms < now - _GRACE_MS
+    return not ended and upload.uploaded_ms < now - GRACE_MS
 
 
 async def _enter(storage: Storage, inbox: Inbox, upload: Upload) -> bool:
-    if await inbox.claim(upload) == "new":
+    entered = await inbox.claim(upload)
+    if entered == "failed":  # MinIO was away when the song died: tell it now
+        await tell_failed(storage, upload, await inbox.error(upload.job))
+    elif entered != "duplicate":
         _log.info("swept up an upload that nobody had announced", extra={"key": upload.key})
-        return True
-    state, error = await inbox.state(upload.job)
-    if state == "failed":  # MinIO was away when the song died: tell it now
-        await asyncio.to_thread(storage.tag, upload, "failed", error=error)
-    return False
+    return entered in {"new", "again"}
+
+
+async def tell_failed(storage: Storage, upload: Upload, reason: str) -> None:
+    """Say on the upload that it is a dead letter; the next sweep does so where it does not work now."""
+    try:
+        await asyncio.to_thread(storage.tag, upload, "failed", error=reason)
+    # An edge: one upload that cannot be tagged, for whatever reason, must not hide those behind it.
+    except Exception as error:
+        _log.warning("the upload is not tagged yet: %s", error, extra={"key": upload.key})
 
 
 def _next(listing: Iterator[tuple[Upload, Mapping[str, str]]]) -> list[tuple[Upload, Mapping[str, str]]]:

@@ -38,6 +38,13 @@ end
 return 1
 """
 
+_DROP = """
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[2], 'state', 'dropped')
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+return 1
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -119,6 +126,7 @@ class Jobs:
         self._redis: Any = client  # redis-py's types do not know of decode_responses
         self._update = client.register_script(_UPDATE)
         self._retry = client.register_script(_RETRY)
+        self._drop = client.register_script(_DROP)
 
     def update(self, job: str, **values: str | int | float) -> None:
         """Set fields of a job, if there still is one: an expired one must not come back as a fragment."""
@@ -169,11 +177,7 @@ class Jobs:
     def drop(self, job: str) -> bool:
         """Forget a dead letter; the upload keeps its tag `failed`. False if it is not dead."""
         with translated():
-            pipe = self._redis.pipeline()
-            pipe.zrem(naming.DEAD, job)
-            pipe.hset(naming.job_key(job), "state", "dropped")
-            pipe.expire(naming.job_key(job), FINISHED_TTL_S)
-            return bool(pipe.execute()[0])
+            return bool(self._drop(keys=[naming.DEAD, naming.job_key(job)], args=[job, FINISHED_TTL_S]))
 
     def _load(self, jobs: list[str]) -> list[Job]:
         pipe = self._redis.pipeline(transaction=False)

@@ -8,13 +8,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Stem:
-    """One object of the result. `size` in bytes; `etag` without quotes."""
+    """One object of the result. `size` in bytes; `etag` without quotes; `gain_db`: what it was lowered by so that
+    no stem of the song clips (stems of one gain add up to the song at that gain)."""
 
     stem: str
     format: str
     object: str
     size: int
     etag: str
+    gain_db: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,8 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A separated song. `gain_db`: what all stems were lowered by together so that none of them clips;
-    `created_ms`: when the record was written, milliseconds since 1970; `stages_s`: seconds per stage."""
+    """A separated song. `created_ms`: when the record was written, in milliseconds since 1970; `stages_s`: seconds
+    per stage."""
 
     songhash: str
     name: str
@@ -41,7 +43,6 @@ class Track:
     sample_rate_hz: int
     channels: int
     model: ModelInfo
-    gain_db: float
     created_ms: int
     stems: tuple[Stem, ...]
     stages_s: Mapping[str, float] = field(default_factory=dict)

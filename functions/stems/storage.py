@@ -80,6 +80,7 @@ class Storage:
                         digest.update(chunk)
                         size += file.write(chunk)
             finally:
+                response.close()  # half read, it must not serve another request
                 response.release_conn()
         return Fetched(digest.hexdigest(), size, dict(response.headers))
 
@@ -179,7 +180,7 @@ def _client(settings: Settings, endpoint: str) -> Minio:
     pool = urllib3.PoolManager(
         maxsize=16,
         timeout=urllib3.Timeout(connect=3, read=30),
-        retries=urllib3.Retry(total=2, backoff_factor=0.1, status_forcelist=(502, 503, 504)),
+        retries=urllib3.Retry(total=2, read=0, backoff_factor=0.1, status_forcelist=(502, 503, 504)),
     )
     return Minio(
         endpoint.removeprefix("https://").removeprefix("http://"),
@@ -205,7 +206,8 @@ def _translated(what: str) -> Iterator[None]:
     except (ServerError, InvalidResponseError, MinioException) as error:
         raise StorageUnavailable(f"{what}: {error}") from error
     except urllib3.exceptions.HTTPError as error:
-        raise StorageUnavailable(f"{what}: MinIO does not answer: {error}") from error
+        reason = type(getattr(error, "reason", None) or error).__name__
+        raise StorageUnavailable(f"{what}: MinIO does not answer ({reason})") from error
 
 
 def _tags(item: Object) -> Mapping[str, str]:

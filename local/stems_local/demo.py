@@ -73,7 +73,8 @@ def follow_log(stack: Stack, stop: threading.Event) -> None:
 def _mc(stack: Stack, *arguments: str) -> None:
     host = stack.s3_url.replace("://", f"://uploader:{stack.keys['uploader']}@")
     command = [stack.programs.mc, "--config-dir", str(stack.root / "mc"), *arguments]
-    done = subprocess.run(command, env={**os.environ, "MC_HOST_stems": host}, capture_output=True, text=True, check=False)
+    environ = {**os.environ, "MC_HOST_stems": host}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
         raise StemsError(f"mc: {(done.stderr or done.stdout).strip()}")
 

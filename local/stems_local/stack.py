@@ -102,10 +102,10 @@ class Stack:
         if self.running():
             raise ConfigError(f"a pipeline already runs on {self.root}; stop it first (Ctrl-C, or `make down`)")
         self._write_config()
-        log = (self.root / "logs" / "supervisord.out").open("wb")
         command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self.root / "supervisord.conf")]
         # A session of its own: Ctrl-C reaches us alone, and we stop the parts in order.
-        self._supervisor = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        with (self.root / "logs" / "supervisord.out").open("wb") as log:
+            self._supervisor = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
             self._wait(f"{self.s3_url}/minio/health/live", "minio")
             self.configure_minio()

@@ -128,7 +128,6 @@ class Stack:
             44100,
             2,
             model,
-            0.0,
             created_ms,
             made,
             {"fetch": 0.1},
@@ -138,7 +137,7 @@ class Stack:
 
     def put_stem(self, songhash: str, stem: str, format: str, *, body: bytes) -> Stem:
         name = naming.stem_object(songhash, stem, format)
-        return Stem(stem, format, name, len(body), self.put_object(name, body))
+        return Stem(stem, format, name, len(body), self.put_object(name, body), 0.0)
 
     def put_object(self, name: str, body: bytes) -> str:
         return self.s3.put_object("output", name, io.BytesIO(body), len(body)).etag or ""
@@ -506,7 +505,7 @@ def test_a_big_stem_takes_no_memory(stack: Stack, tmp_path: Path) -> None:
     name = track.stems[0].object
     etag = stack.s3.fput_object("output", name, str(sparse), part_size=64 * MB).etag or ""
     record = track.to_dict() | {
-        "stems": [{"stem": "vocals", "format": "wav", "object": name, "size": size, "etag": etag}]
+        "stems": [{"stem": "vocals", "format": "wav", "object": name, "size": size, "etag": etag, "gain_db": 0.0}]
     }
     stack.put_object(naming.record_object(track.songhash), json.dumps(record).encode())
     before = stack.rss_mb()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile  # type: ignore[import-untyped,unused-ignore]
+import soundfile
 import torch
 
-from stems.errors import BadAudio
+from stems.errors import BadAudio, TransientError
 from stems.separate.audio import Song, decode
 from tests.programs import need
 
@@ -292,3 +292,17 @@ def test_no_child_is_left_behind(tmp_path: Path) -> None:
         read(path, tmp_path, max_duration_s=1)
     children = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "comm="], capture_output=True)
     assert b"ffmpeg" not in children.stdout
+
+
+@pytest.mark.parametrize(("name", "error"), [("SEGV", BadAudio), ("KILL", TransientError)])
+def test_a_decoder_that_dies_is_told_from_a_good_one(
+    name: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "song.wav"
+    path.write_bytes(b"song")
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\nprintf 'half a frame'\nkill -{name} $$\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    with pytest.raises(error, match=r"signal 11|killed"):
+        decode(path, tmp_path / "spool.f32", sample_rate_hz=RATE_HZ, channels=2)

@@ -10,8 +10,8 @@ import click
 
 from stems import __version__
 from stems.cli.dead import dead
-from stems.cli.download import get
-from stems.cli.library import status, tracks
+from stems.cli.get import get
+from stems.cli.listing import status, tracks
 from stems.cli.model import model
 from stems.cli.processes import relay, serve
 from stems.cli.separate import separate

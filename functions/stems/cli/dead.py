@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _ID_LENGTH = 8  # enough to be told apart; any unique beginning of an id is understood
 _ALL = 1_000_000
 _JSON = ("{", "[")
-_TIMES = frozenset({"uploaded_ms", "updated_ms", "started_ms", "died_ms"})
 
 
 @click.group(cls=shell.Shell)
@@ -60,7 +59,9 @@ def list_(as_json: bool) -> None:
 @dead.command()
 @click.argument("id_", metavar="ID")
 def show(id_: str) -> None:
-    """Print everything that is stored of a dead letter. ID: any unique beginning of it.
+    """Print everything that is stored of a dead letter.
+
+    ID is any unique beginning of its id.
 
     \b
     Example:
@@ -71,7 +72,7 @@ def show(id_: str) -> None:
     rows = {"id": job.id, **dict(long_last)}
     label = max(map(len, rows))
     for name, value in rows.items():
-        if name in _TIMES and value.isdecimal():
+        if name.endswith("_ms") and value.isdecimal():
             value = datetime.fromtimestamp(int(value) / 1000).astimezone().isoformat(" ", "seconds")
         with suppress(ValueError):  # what only looks like JSON is shown as it is
             value = json.dumps(json.loads(value), indent=2, ensure_ascii=False) if value[:1] in _JSON else value
@@ -82,7 +83,7 @@ def show(id_: str) -> None:
 
 
 @dead.command()
-@click.argument("ids", nargs=-1, metavar="ID...")
+@click.argument("ids", nargs=-1, metavar="[ID...]")
 @click.option("--all", "everything", is_flag=True, help="Retry all dead letters.")
 def retry(ids: tuple[str, ...], everything: bool) -> None:
     """Put dead letters back in line, with their attempts forgotten.
@@ -97,10 +98,10 @@ def retry(ids: tuple[str, ...], everything: bool) -> None:
 
 
 @dead.command()
-@click.argument("ids", nargs=-1, metavar="ID...")
+@click.argument("ids", nargs=-1, metavar="[ID...]")
 @click.option("--all", "everything", is_flag=True, help="Drop all dead letters.")
 def drop(ids: tuple[str, ...], everything: bool) -> None:
-    """Forget dead letters; their uploads stay in the bucket, tagged `failed`.
+    """Forget dead letters; their uploads stay, tagged `failed`.
 
     \b
     Example:

@@ -21,7 +21,9 @@ def model() -> None:
 
 @model.command("list")
 def list_() -> None:
-    """List the models of the model folder; a star marks the one in use (STEMS_MODEL).
+    """List the models; a star marks the one in use.
+
+    They lie in the folder STEMS_MODEL_DIR; STEMS_MODEL names the one in use.
 
     \b
     Example:
@@ -45,7 +47,9 @@ def list_() -> None:
 @click.argument("name")
 @click.option("--from", "prefix", metavar="URL-PREFIX", help="Take the files from a mirror: URL-PREFIX/<file>.")
 def fetch(name: str, prefix: str | None) -> None:
-    """Download a published model into the model folder (STEMS_MODEL_DIR), checking its SHA-256.
+    """Download a published model and check its SHA-256.
+
+    It is put into the folder STEMS_MODEL_DIR.
 
     \b
     Example:

@@ -32,7 +32,10 @@ def relay() -> None:
 @click.command()
 @click.argument("function", type=click.Choice(sorted(_PACKAGES)))
 @click.option(
-    "--port", type=click.IntRange(1, 65535), help="Listen on this port. [default: PORT, else 8080 (tracks) or 8081]"
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="Listen on this port. [default: PORT, else 8080 (tracks) or 8081]",
 )
 @click.option(
     "--host", metavar="ADDRESS", help="Listen on this address. [default: 127.0.0.1; 0.0.0.0 where PORT is set]"

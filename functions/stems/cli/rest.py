@@ -23,6 +23,10 @@ class Rest:
         self._url = url + "/"
         self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=True)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def tracks(self, limit: int | None) -> Iterator[dict[str, Any]]:
         """Read tracks, newest first, page by page; all of them where `limit` is None."""
         left = sys.maxsize if limit is None else limit

@@ -66,10 +66,10 @@ def separate(files: tuple[Path, ...], folder: Path, force: bool, **chosen: str |
     wanted = options.wanted(model.sources)
     if model.untrained:
         terminal.warn(
-            f"the model {name} was never trained: its stems are not a separation. "
+            f"the model '{name}' was never trained: its stems are not a separation. "
             "It is for trying things out; `stems model fetch htdemucs` brings one that separates."
         )
-    for path, target in _targets(songs, folder):
+    for path, target in targets(songs, folder):
         try:
             if not force:
                 shell.refuse_existing(target, [f"{stem}.{form}" for stem in wanted for form in options.formats])
@@ -80,7 +80,7 @@ def separate(files: tuple[Path, ...], folder: Path, force: bool, **chosen: str |
     sys.exit(1 if failed else 0)
 
 
-def _targets(songs: Iterable[Path], folder: Path) -> Iterator[tuple[Path, Path]]:
+def targets(songs: Iterable[Path], folder: Path) -> Iterator[tuple[Path, Path]]:
     """Give each song a folder of its own, also where the file system ignores case."""
     taken: set[str] = set()
     for path in songs:

@@ -128,7 +128,9 @@ def _progress_of(settings: Settings) -> Callable[[str, str], float | None]:
     """Return a function that asks the REST function how far a song is, until that does not answer."""
     from stems.cli.rest import Rest
 
-    rest: Rest | None = Rest(settings.tracks_url)
+    opened = Rest(settings.tracks_url)
+    click.get_current_context().call_on_close(opened.close)
+    rest: Rest | None = opened
 
     def progress_of(key: str, etag: str) -> float | None:
         nonlocal rest

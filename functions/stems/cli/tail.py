@@ -17,7 +17,14 @@ _COLOURS = {"WARNING ": "yellow", "ERROR ": "red", "CRITICAL ": "red"}
 
 @click.command()
 @click.option(
-    "-n", "--lines", "count", type=click.IntRange(0), default=50, show_default=True, help="Show so many lines."
+    "-n",
+    "--lines",
+    "count",
+    type=click.IntRange(0),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Show so many lines.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come, until Ctrl-C.")
 def logs(count: int, follow: bool) -> None:
@@ -41,10 +48,8 @@ def logs(count: int, follow: bool) -> None:
         time.sleep(_POLL_S)
         try:
             with jobs.translated():
-                mark = [len(seen), seen[-1:]]
-                pipe = client.pipeline().llen(naming.LOG_TAIL).lrange(naming.LOG_TAIL, -1, -1)
-                # A full list keeps its length, but then its last line is new: the whole is read only when it moved.
-                now = seen if pipe.execute() == mark else client.lrange(naming.LOG_TAIL, 0, -1)
+                # All of it, each time: neither length nor last line of a full list tell that nothing came.
+                now = client.lrange(naming.LOG_TAIL, 0, -1)
         except StateUnavailable as error:
             if not away:
                 terminal.warn(f"{error}; waiting for it")

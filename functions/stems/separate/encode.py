@@ -13,36 +13,26 @@ from pathlib import Path
 from typing import IO, Self
 
 from stems.errors import BadOptions, EncodeFailed
+from stems.options import COMPLEMENT
 from stems.separate.audio import ffmpeg
 from stems.separate.engine import Block, Signal
 
-_COMPLEMENT = "no_"
 _PEAK = 0.999
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A file format for stems; `arguments` are those of ffmpeg's encoder and container."""
-
-    extension: str
-    content_type: str
-    arguments: tuple[str, ...]
-
-
-FORMATS: Mapping[str, Format] = {
+# ffmpeg's encoder and container for each of stems.options.FORMATS.
+_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     # The Xing/LAME header, which ffmpeg writes by itself, lets players cut the encoder's padding off again.
-    "mp3": Format("mp3", "audio/mpeg", ("-c:a", "libmp3lame", "-b:a", "320k", "-compression_level", "2", "-f", "mp3")),
-    "flac": Format(
-        "flac", "audio/flac", ("-c:a", "flac", "-sample_fmt", "s32", "-bits_per_raw_sample", "24", "-f", "flac")
-    ),
+    "mp3": ("-c:a", "libmp3lame", "-b:a", "320k", "-compression_level", "2", "-f", "mp3"),
+    "flac": ("-c:a", "flac", "-sample_fmt", "s32", "-bits_per_raw_sample", "24", "-f", "flac"),
     # RF64 only beyond 4 GiB, which a 24-bit song reaches after four hours.
-    "wav": Format("wav", "audio/wav", ("-c:a", "pcm_s24le", "-rf64", "auto", "-f", "wav")),
+    "wav": ("-c:a", "pcm_s24le", "-rf64", "auto", "-f", "wav"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """One file to make: `spool`, raw interleaved float32, times `gain`, to `out` in one of FORMATS.
+    """One file to make: `spool`, raw interleaved float32, times `gain`, to `out` in one of stems.options.FORMATS.
 
     `tags` become the file's metadata.
     """
@@ -64,10 +54,10 @@ class Spool:
 
     def __init__(self, folder: Path, sources: Sequence[str], wanted: Iterable[str]) -> None:
         self._folder = folder
-        self._sources = {stem: stem if stem in sources else stem.removeprefix(_COMPLEMENT) for stem in wanted}
+        self._sources = {stem: stem if stem in sources else stem.removeprefix(COMPLEMENT) for stem in wanted}
         for stem, source in self._sources.items():
             if source not in sources:
-                known = ", ".join([*sources, *(_COMPLEMENT + each for each in sources)])
+                known = ", ".join([*sources, *(COMPLEMENT + each for each in sources)])
                 raise BadOptions(f"there is no stem {stem!r}; the model makes: {known}")
         self._index = {source: index for index, source in enumerate(sources)}
         self._files: dict[str, IO[bytes]] = {}
@@ -94,28 +84,27 @@ class Spool:
 
     def write(self, block: Block, song: Signal) -> None:
         """Append `block`, the next one of `song`, to the files."""
+        # Of all sources, wanted or not: so a stem that is asked for later gets the same gain.
+        self.peak = max(self.peak, float(block.stems.abs().max()))
         for stem, source in self._sources.items():
             samples = block.stems[self._index[source]]
             if stem != source:
                 samples = song.read(block.start, block.start + samples.shape[-1]) - samples
-            self.peak = max(self.peak, float(samples.abs().max()))
+                self.peak = max(self.peak, float(samples.abs().max()))
             self._files[stem].write(samples.T.contiguous().numpy().astype("<f4").tobytes())
 
 
 def encode(job: Encoding) -> None:
     """Make the file that `job` describes.
 
-    Raises BadOptions for a format that is not in FORMATS, and EncodeFailed, with nothing left at `job.out`, where
-    ffmpeg fails.
+    Raises EncodeFailed, with nothing left at `job.out`, where ffmpeg fails.
     """
-    if job.format not in FORMATS:
-        raise BadOptions(f"there is no format {job.format!r}; known are: {', '.join(FORMATS)}")
     command = [ffmpeg(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "error", "-y"]
     command += ["-f", "f32le", "-ar", str(job.sample_rate_hz), "-ac", str(job.channels), "-i", f"file:{job.spool}"]
     command += ["-af", f"volume={job.gain!r}:precision=float"] if job.gain != 1 else []
     for key, value in job.tags.items():
         command += ["-metadata", f"{key}={value}".replace("\0", "")]
-    command += [*FORMATS[job.format].arguments, f"file:{job.out}"]
+    command += [*_ARGUMENTS[job.format], f"file:{job.out}"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode != 0:
         job.out.unlink(missing_ok=True)

@@ -10,5 +10,7 @@ threads = 8
 keepalive = 95
 # A song in work may end: what cuts it short is the platform's own limit.
 graceful_timeout = 600
+# It would write into the home folder, which a read-only root has not.
+control_socket_disable = True
 # The heartbeat file must not wait for a disk.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -117,7 +117,7 @@ class Worker:
         for made in result.stems:
             name = naming.stem_object(songhash, made.stem, made.format)
             size, etag = self._storage.put_stem(name, made.path, FORMATS[made.format])
-            stems.append(Stem(made.stem, made.format, name, size, etag))
+            stems.append(Stem(made.stem, made.format, name, size, etag, result.gain_db))
         return stems
 
     def _report(self, upload: Upload, **values: str | int | float) -> None:
@@ -141,7 +141,6 @@ def _track(
         sample_rate_hz=model.sample_rate_hz,
         channels=model.channels,
         model=_info(model),
-        gain_db=result.gain_db,
         created_ms=jobs.now_ms(),
         stems=stems,
         stages_s=stages_s,

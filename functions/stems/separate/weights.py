@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import cast
+from urllib.error import HTTPError, URLError
 
 from stems.errors import ModelUnavailable, TransientError
 
@@ -105,8 +106,12 @@ def _download(address: str, weights: Weights, folder: Path, on_progress: Callabl
         if done < total:
             raise HTTPException(f"it ended after {done} of {total} bytes")
     except (OSError, ValueError, HTTPException) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        if isinstance(error, HTTPError):
+            error.close()
+            reason = error
         raise TransientError(
-            f"{address} cannot be read: {error}. Without a network, copy {weights.file} into {folder} by hand "
+            f"{address} cannot be read: {reason}. Without a network, copy {weights.file} into {folder} by hand "
             "and run this again, or name a mirror with --from"
         ) from error
 

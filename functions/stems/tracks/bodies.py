@@ -1,5 +1,6 @@
 """Tracks and jobs as clients see them: plain data, ready for JSON."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,4 +41,6 @@ def timestamp(milliseconds: int) -> str:
 
 def _stem(track: Track, stem: Stem) -> dict[str, Any]:
     url = url_for("download.stem", songhash=track.songhash, name=f"{stem.stem}.{stem.format}")
-    return {"stem": stem.stem, "format": stem.format, "size": stem.size, "etag": stem.etag, "url": url}
+    body = asdict(stem)
+    del body["object"]
+    return {**body, "url": url}

@@ -21,11 +21,20 @@ def connect() -> "Rest":
     settings = shell.settings()
     with shell.needs("httpx2", "client"):
         from stems.cli.rest import Rest
-    return Rest(settings.tracks_url)
+    rest = Rest(settings.tracks_url)
+    click.get_current_context().call_on_close(rest.close)
+    return rest
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Show so many, the newest first.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Show so many, the newest first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def tracks(limit: int, as_json: bool) -> None:
     """List the songs that are separated, newest first.
@@ -65,7 +74,7 @@ def status(as_json: bool) -> None:
     \b
     Example:
       stems status
-      watch -c -n 1 stems status
+      watch -n 1 stems status
     """
     queue = connect().queue()
     if as_json:

@@ -9,7 +9,7 @@ import click
 
 from stems import naming
 from stems.cli import progress, shell, terminal
-from stems.cli.library import connect
+from stems.cli.listing import connect
 from stems.errors import UnknownTrack
 
 if TYPE_CHECKING:
@@ -41,14 +41,19 @@ def get(track: str, folder: Path, force: bool) -> None:
     """
     rest = connect()
     found = _find(rest, track)
-    # The name comes from whoever uploaded the song: it names one folder below ours, never another place.
-    target = folder / (Path(terminal.plain(naming.song_name(found["name"]))).stem.strip(". ") or found["songhash"][:12])
+    goal = target(folder, found)
     names = {stem["url"]: f"{stem['stem']}.{stem['format']}" for stem in found["stems"]}
     if not force:
-        shell.refuse_existing(target, names.values())
-    target.mkdir(parents=True, exist_ok=True)
+        shell.refuse_existing(goal, names.values())
+    goal.mkdir(parents=True, exist_ok=True)
     for stem in found["stems"]:
-        _fetch(rest, stem, target / names[stem["url"]])
+        _fetch(rest, stem, goal / names[stem["url"]])
+
+
+def target(folder: Path, track: Mapping[str, Any]) -> Path:
+    """Return where to write a track: whoever uploaded it chose its name, and thereby no other place than `folder`."""
+    name = Path(terminal.plain(naming.song_name(track["name"]))).stem.strip(". ")
+    return folder / (name or track["songhash"][:12])
 
 
 def _find(rest: "Rest", wanted: str) -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""The whole pipeline, real and started once: MinIO, Redis, relay, separate and tracks on free ports."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from stems_local.programs import Programs
+from stems_local.stack import Stack
+from tests.pipeline import Pipeline
+from tests.programs import need
+
+# Faults are to be over in seconds, not in the times that suit a cluster.
+QUICK = {
+    "STEMS_HEARTBEAT_S": "0.5",
+    "STEMS_LEASE_S": "2",
+    "STEMS_BACKOFF_S": "0.2",
+    "STEMS_BACKOFF_MAX_S": "2",
+    "STEMS_SWEEP_S": "5",
+}
+
+
+@pytest.fixture(scope="session")
+def programs() -> Programs:
+    return Programs(minio=need("minio"), mc=need("mc"), redis=need("redis-server"))
+
+
+@pytest.fixture(scope="session")
+def pipeline(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    need("stems")
+    stack = Stack(tmp_path_factory.mktemp("pipeline"), programs, QUICK)
+    stack.start()
+    pipeline = Pipeline(stack)
+    yield pipeline
+    pipeline.close()
+    stack.stop()

@@ -1,0 +1,206 @@
+"""A song dropped into `queue` comes out as stems, whatever it is called and however it was sent."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from stems import naming
+from tests.pipeline import RATE_HZ, Pipeline, samples, song, wait_for
+from tests.programs import need
+
+FOUR = {"drums", "bass", "other", "vocals"}
+
+
+def stems_of(track: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(stem["stem"], stem["format"]) for stem in track["stems"]}
+
+
+def test_mc_cp_gives_four_stems_as_long_as_the_song(pipeline: Pipeline, tmp_path: Path) -> None:
+    path = song(tmp_path / "first.wav", seed=1, duration_s=9.5)
+    pipeline.mc("cp", str(path), "stems/queue/")
+
+    track = pipeline.done("first.wav")
+
+    assert track["songhash"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert track["name"] == "first.wav"
+    assert track["model"]["untrained"] is True
+    assert stems_of(track) == {(stem, "mp3") for stem in FOUR}
+    listed = pipeline.mc("ls", "stems/output/")
+    for stem in FOUR:
+        assert f"{track['songhash']}-{stem}.mp3" in listed
+        audio = pipeline.download(f"/v1/tracks/{track['songhash']}/{stem}")
+        assert len(samples(audio)) == round(9.5 * RATE_HZ)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "with spaces.wav",
+        "plus+and%percent%20.wav",
+        "Ünïcödé – 日本語 🎵.wav",
+        "an album/disc 1/01 deep.wav",
+        "quotes\"and'more&=?#.wav",
+    ],
+)
+def test_any_key_is_a_song(pipeline: Pipeline, tmp_path: Path, key: str) -> None:
+    path = song(tmp_path / "odd.wav", seed=sum(key.encode()))
+    pipeline.put(path, key)
+    track = pipeline.done(key)
+    assert track["name"] == key.rsplit("/", 1)[-1]
+
+
+def test_a_big_upload_in_parts(pipeline: Pipeline, tmp_path: Path) -> None:
+    # Eight channels at 96 kHz: many bytes, few seconds.
+    path = song(tmp_path / "big.wav", seed=3, duration_s=46, rate_hz=96000, channels=8)
+    assert path.stat().st_size > 64 << 20
+    pipeline.mc("cp", str(path), "stems/queue/")
+    track = pipeline.done("big.wav")
+    assert track["duration_s"] == pytest.approx(46, abs=0.01)
+
+
+def test_boto3_upload(pipeline: Pipeline, tmp_path: Path) -> None:
+    path = song(tmp_path / "boto.wav", seed=4)
+    client = boto3.client(
+        "s3",
+        endpoint_url=pipeline.stack.s3_url,
+        aws_access_key_id="uploader",
+        aws_secret_access_key=pipeline.stack.keys["uploader"],
+        region_name="us-east-1",
+    )
+    client.upload_file(str(path), "queue", "boto.wav", ExtraArgs={"Metadata": {"stems": "bass"}})
+    assert stems_of(pipeline.done("boto.wav")) == {("bass", "mp3")}
+
+
+def test_the_same_bytes_are_separated_once(pipeline: Pipeline, tmp_path: Path) -> None:
+    path = song(tmp_path / "twice.wav", seed=5)
+    pipeline.put(path, "one name.wav")
+    first = pipeline.done("one name.wav")
+    etag = pipeline.put(path, "another name.wav")
+    again = pipeline.done("another name.wav")
+    assert again == first
+    assert pipeline.settled("another name.wav", etag)["reused"] == "1"
+
+
+def test_the_same_upload_again_is_answered_again(pipeline: Pipeline, tmp_path: Path) -> None:
+    path = song(tmp_path / "again.wav", seed=6)
+    etag = pipeline.put(path, "again.wav")
+    pipeline.done("again.wav")
+    pipeline.settled("again.wav", etag)
+    pipeline.put(path, "again.wav", {"stems": "vocals", "format": "flac"})
+
+    def both() -> bool:
+        return {("vocals", "flac"), ("vocals", "mp3")} <= stems_of(pipeline.done("again.wav"))
+
+    wait_for("the flac beside the mp3", both)
+
+
+def test_overwriting_a_key_separates_the_new_bytes_too(pipeline: Pipeline, tmp_path: Path) -> None:
+    old, new = song(tmp_path / "old.wav", seed=7), song(tmp_path / "new.wav", seed=8)
+    first = pipeline.put(old, "same key.wav")
+    pipeline.done("same key.wav", first)
+    second = pipeline.put(new, "same key.wav")
+    track = pipeline.done("same key.wav", second)
+    assert track["songhash"] == hashlib.sha256(new.read_bytes()).hexdigest()
+    old_track = pipeline.get(f"/v1/tracks/{hashlib.sha256(old.read_bytes()).hexdigest()}")
+    assert stems_of(old_track) == {(stem, "mp3") for stem in FOUR}
+
+
+def test_options_come_as_metadata(pipeline: Pipeline, tmp_path: Path) -> None:
+    path = song(tmp_path / "karaoke.wav", seed=9)
+    pipeline.mc("cp", "--attr", "stems=vocals,no_vocals;format=flac", str(path), "stems/queue/")
+    track = pipeline.done("karaoke.wav")
+    assert stems_of(track) == {("vocals", "flac"), ("no_vocals", "flac")}
+    vocals, rest = (samples(pipeline.download(f"/v1/tracks/{track['songhash']}/{s}")) for s in ("vocals", "no_vocals"))
+    mix = samples(path.read_bytes())
+    assert abs(vocals + rest - mix).max() < 1e-5, "a stem and its complement are the song"
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "reason"),
+    [
+        ("kazoo.wav", {"stems": "kazoo"}, "kazoo"),
+        ("ogg.wav", {"format": "ogg"}, "mp3, flac, wav"),
+        ("model.wav", {"model": "nothing"}, "nothing"),
+    ],
+)
+def test_a_wrong_option_is_a_dead_letter_that_names_it(
+    pipeline: Pipeline, tmp_path: Path, name: str, metadata: dict[str, str], reason: str
+) -> None:
+    pipeline.put(song(tmp_path / name, seed=10), name, metadata)
+    assert pipeline.ended(name)["state"] == "failed"
+    failed = {job["key"]: job for job in pipeline.queue()["failed"]["jobs"]}
+    assert reason in failed[name]["error"]
+
+
+def test_bad_files_die_with_a_reason_and_the_next_song_flows_on(pipeline: Pipeline, tmp_path: Path) -> None:
+    empty, text, cut = (tmp_path / name for name in ("empty.mp3", "text.mp3", "cut.flac"))
+    empty.write_bytes(b"")
+    text.write_text("these are the words of a song, but not its sound\n" * 50)
+    whole = tmp_path / "whole.flac"
+    subprocess.run(
+        [need("ffmpeg"), "-v", "error", "-i", str(song(tmp_path / "w.wav", seed=11, duration_s=20)), str(whole)],
+        check=True,
+    )
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    for path in (empty, text, cut, song(tmp_path / "after.wav", seed=12)):
+        pipeline.mc("cp", str(path), "stems/queue/")
+
+    pipeline.done("after.wav")
+    for path, reason in ((empty, "empty"), (text, "not an audio file"), (cut, "truncated")):
+        assert pipeline.ended(path.name)["state"] == "failed"
+        failed = {job["key"]: job for job in pipeline.queue()["failed"]["jobs"]}
+        assert reason in failed[path.name]["error"]
+        assert reason in pipeline.mc("tag", "list", f"stems/queue/{path.name}")
+    status = subprocess.run(
+        [need("stems"), "status"], env=pipeline.stack.environ("uploader"), capture_output=True, text=True, check=True
+    ).stdout
+    assert "empty.mp3" in status
+    assert "truncated" in status
+
+
+def test_an_upload_removed_before_its_turn_is_let_go(pipeline: Pipeline, tmp_path: Path) -> None:
+    first = pipeline.put(song(tmp_path / "long.wav", seed=13, duration_s=40), "in front.wav")
+    etag = pipeline.put(song(tmp_path / "gone.wav", seed=14), "gone.wav")
+    pipeline.s3.remove_object("queue", "gone.wav")
+    assert pipeline.settled("gone.wav", etag)["state"] == "gone"
+    pipeline.done("in front.wav", first)
+
+
+def test_the_list_comes_back_after_redis_lost_everything(pipeline: Pipeline, tmp_path: Path) -> None:
+    pipeline.put(song(tmp_path / "kept.wav", seed=15), "kept.wav")
+    kept = pipeline.done("kept.wav")
+    before = {track["songhash"] for track in pipeline.get("/v1/tracks?limit=1000")["tracks"]}
+    pipeline.redis.flushall()
+    after = wait_for("the list", lambda: pipeline.get("/v1/tracks?limit=1000").get("tracks"))
+    assert {track["songhash"] for track in after} == before
+    assert kept["songhash"] in before
+
+
+def test_progress_is_told_while_a_song_is_separated(pipeline: Pipeline, tmp_path: Path) -> None:
+    etag = pipeline.put(song(tmp_path / "watched.wav", seed=16, duration_s=60), "watched.wav")
+    seen: set[float] = set()
+
+    def look() -> bool:
+        for job in pipeline.queue()["running"]["jobs"]:
+            if job["key"] == "watched.wav":
+                seen.add(job["progress"])
+        return pipeline.tags("watched.wav").get("state") == "done"
+
+    wait_for("the end", look)
+    assert len({part for part in seen if 0 < part < 1}) >= 3
+    assert pipeline.settled("watched.wav", etag)["state"] == "done"
+
+
+def test_nothing_is_left_in_line(pipeline: Pipeline) -> None:
+    def idle() -> bool:
+        queue = pipeline.queue()
+        return bool(queue["waiting"]["count"] == queue["running"]["count"] == 0)
+
+    wait_for("an empty line", idle)
+    assert not pipeline.redis.keys("stems:lease:*")
+    assert not pipeline.redis.keys("stems:processing:*")
+    assert pipeline.redis.hlen(naming.ATTEMPTS) == 0

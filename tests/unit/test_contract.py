@@ -1,0 +1,356 @@
+"""The contract, read against notifications that MinIO really sent (events/samples)."""
+
+import dataclasses
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event, to_structured_event
+
+from stems import naming
+from stems.contract import (
+    EVENT_NAMES,
+    TYPE_SEPARATED,
+    Upload,
+    from_http,
+    is_new_object,
+    records,
+    reply,
+    to_http,
+)
+from stems.errors import BadNotification
+
+SAMPLES = Path(__file__).parents[2] / "events" / "samples"
+EVERY = sorted(path.stem for path in SAMPLES.glob("*.json"))
+LISTED = sorted(path.stem for path in (SAMPLES / "listing").glob("*.json"))
+UPLOADS = [name for name in EVERY if name != "put-tagging"]
+
+
+def sample(name: str) -> dict[str, Any]:
+    """Return the one record of a sample."""
+    (record,) = records((SAMPLES / f"{name}.json").read_bytes())
+    return dict(record)
+
+
+def listing(name: str) -> dict[str, Any]:
+    """Return what a listing said of the same object."""
+    found: dict[str, Any] = json.loads((SAMPLES / "listing" / f"{name}.json").read_bytes())
+    return found
+
+
+def from_listing(name: str) -> Upload:
+    """Return the upload as a sweep sees it."""
+    seen = listing(name)
+    modified = datetime.fromisoformat(seen["last_modified"])
+    return Upload.from_listing(seen["bucket"], seen["key"], seen["etag"], seen["size"], modified)
+
+
+def structured(upload: Upload) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return headers and parsed body of the upload's event in structured mode."""
+    message = to_structured_event(upload.to_event())
+    return dict(message.headers), json.loads(message.body)
+
+
+def test_there_are_samples_of_everything_subscribed_to() -> None:
+    assert {sample(name)["eventName"] for name in UPLOADS} == set(EVENT_NAMES)
+    assert len(LISTED) >= 17
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_notification_and_listing_name_the_same_upload(name: str) -> None:
+    upload, seen = Upload.from_record(sample(name)), listing(name)
+    assert (upload.bucket, upload.key, upload.etag) == ("queue", seen["key"], seen["etag"])
+    assert upload.record["s3"]["object"].get("size", 0) == seen["size"]
+    assert upload.record["s3"]["object"]["userMetadata"] == seen["metadata"]
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_uploaded_ms_is_the_modification_time_of_the_listing(name: str) -> None:
+    modified = datetime.fromisoformat(listing(name)["last_modified"])
+    modified_ms = (modified - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    assert Upload.from_record(sample(name)).uploaded_ms == modified_ms
+    assert from_listing(name).uploaded_ms == modified_ms
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_a_sweep_comes_to_the_same_job(name: str) -> None:
+    swept = from_listing(name)
+    assert swept.job == Upload.from_record(sample(name)).job
+    assert Upload.from_record(swept.record) == swept
+    assert is_new_object(swept.record)
+
+
+def test_keys_are_decoded() -> None:
+    keys = {name: Upload.from_record(sample(name)).key for name in EVERY if name.startswith("key-")}
+    assert keys["key-spaces"] == "two  spaces and one .mp3"
+    assert keys["key-plus"] == "drum+bass.mp3"
+    assert keys["key-percent"] == "100% real%20name %2F.mp3"
+    assert keys["key-folders"] == "artist/album (live)/01 song.mp3"
+    assert keys["key-leading-dash"] == "-rf.mp3"
+    assert keys["key-unicode"] == "Björk – Jóga ラジオ.flac"
+    assert keys["key-decomposed"] == "Bjo\u0308rk.mp3"
+    assert keys["key-emoji"] == "🥁🎸.mp3"
+    assert keys["key-reserved"] == "a&b=c?d#e;f:g@h,i!'\"<>[]{}|^~`$*.mp3"
+
+
+def test_a_job_is_bucket_key_and_etag() -> None:
+    put, overwrite = Upload.from_record(sample("put")), Upload.from_record(sample("overwrite"))
+    assert put.key == overwrite.key
+    assert put.job != overwrite.job
+    assert put.job != Upload.from_record(sample("post")).job
+    assert put.job == naming.job_id("queue", "song.mp3", put.etag)
+
+
+def test_new_metadata_on_the_same_bytes_is_the_same_job_put_later() -> None:
+    before, after = Upload.from_record(sample("overwrite")), Upload.from_record(sample("copy-same-key"))
+    assert before.job == after.job
+    assert before.uploaded_ms < after.uploaded_ms
+    assert before.to_event().get_id() != after.to_event().get_id()
+
+
+def test_the_namespace_format_is_read_too() -> None:
+    assert sample("namespace") == sample("post")
+
+
+def test_a_payload_may_hold_several_records() -> None:
+    one = json.loads((SAMPLES / "put.json").read_bytes())
+    other = json.loads((SAMPLES / "post.json").read_bytes())
+    assert [record["s3"]["object"]["key"] for record in records(json.dumps(one + other).encode())] == [
+        "song.mp3",
+        "posted.mp3",
+    ]
+
+
+@pytest.mark.parametrize("name", UPLOADS)
+def test_uploads_are_new_objects(name: str) -> None:
+    assert is_new_object(sample(name))
+
+
+def test_tags_are_no_new_object() -> None:
+    assert sample("put-tagging")["eventName"] == "s3:ObjectCreated:PutTagging"
+    assert not is_new_object(sample("put-tagging"))
+
+
+def test_another_bucket_has_no_new_objects_for_us() -> None:
+    record = sample("put")
+    record["s3"] = {**record["s3"], "bucket": {"name": "output"}}
+    assert not is_new_object(record)
+
+
+def test_event_attributes() -> None:
+    record = sample("key-unicode")
+    answer = record["responseElements"]
+    event = Upload.from_record(record).to_event()
+    assert event.get_id() == f"{answer['x-amz-request-id']}.{answer['x-amz-id-2']}"
+    assert event.get_source() == "minio:s3..queue"
+    assert event.get_type() == "com.amazonaws.s3.ObjectCreated:Put"
+    assert event.get_subject() == "Björk – Jóga ラジオ.flac"
+    assert event.get_datacontenttype() == "application/json"
+    time = event.get_time()
+    assert time is not None
+    assert abs(time - datetime.fromisoformat(record["eventTime"])).total_seconds() < 1
+    assert event.get_data() == record
+
+
+def test_the_source_names_the_region() -> None:
+    event = Upload.from_record({**sample("put"), "awsRegion": "eu-central-1"}).to_event()
+    assert event.get_source() == "minio:s3.eu-central-1.queue"
+
+
+@pytest.mark.parametrize("name", UPLOADS)
+def test_binary_mode_there_and_back(name: str) -> None:
+    upload = Upload.from_record(sample(name))
+    headers, body = to_http(upload.to_event())
+    assert all(value.isascii() and value.isprintable() for value in headers.values())
+    assert json.loads(body) == upload.record
+    assert from_http(headers, body) == upload
+    assert from_http({key.title(): value for key, value in headers.items()}, body) == upload
+    assert from_http_event(HTTPMessage(headers, body)).get_subject() == upload.key
+
+
+@pytest.mark.parametrize("name", UPLOADS)
+def test_structured_mode_there_and_back(name: str) -> None:
+    upload = Upload.from_record(sample(name))
+    headers, body = structured(upload)
+    message = json.dumps(body).encode()
+    assert from_http(headers, message) == upload
+    assert from_http({"Content-Type": "application/cloudevents+json; charset=UTF-8"}, message) == upload
+
+
+def test_event_ids_are_stable_and_differ() -> None:
+    ids = {name: Upload.from_record(sample(name)).to_event().get_id() for name in UPLOADS}
+    assert ids == {name: Upload.from_record(sample(name)).to_event().get_id() for name in UPLOADS}
+    assert ids.pop("namespace") == ids["post"]
+    assert len(set(ids.values())) == len(ids)
+
+
+def test_event_ids_of_a_sweep_are_stable_and_differ() -> None:
+    ids = {name: from_listing(name).to_event().get_id() for name in LISTED}
+    assert ids == {name: from_listing(name).to_event().get_id() for name in LISTED}
+    # Other bytes, or the same ones put again, are another event.
+    assert len({ids["put"], ids["overwrite"], ids["copy-same-key"]}) == 3
+
+
+def test_making_an_event_leaves_the_upload_alone() -> None:
+    record = sample("put")
+    upload = Upload.from_record(record)
+    assert to_http(upload.to_event()) == to_http(upload.to_event())
+    assert record == sample("put")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        upload.key = "other"  # type: ignore[misc]
+
+
+def test_a_record_without_sequencer_is_dated_by_its_event() -> None:
+    record = sample("put")
+    del record["s3"]["object"]["sequencer"]
+    assert Upload.from_record({**record, "eventTime": "2026-01-02T03:04:05.678Z"}).uploaded_ms == 1767323045678
+
+
+def test_a_reply_tells_of_the_upload() -> None:
+    upload = Upload.from_record(sample("put"))
+    event = reply(TYPE_SEPARATED, upload, {"songhash": "0" * 64})
+    assert event.get_type() == TYPE_SEPARATED
+    assert event.get_subject() == "song.mp3"
+    assert event.get_id() == f"{upload.job}.{upload.uploaded_ms}"
+    time = event.get_time()
+    assert time is not None
+    assert abs((datetime.now(UTC) - time).total_seconds()) < 60
+    assert json.loads(to_http(event)[1]) == {"songhash": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"song.mp3",
+        b"\xff\xfe",
+        b"null",
+        b"3",
+        b'"Event"',
+        b"[]",
+        b"{}",
+        b"[null]",
+        b"[3]",
+        b"[[]]",
+        b'["Event"]',
+        b'[{"Event":null}]',
+        b'[{"Event":[]}]',
+        b'[{"Event":"put"}]',
+        b'[{"Event":{"s3":{}}}]',
+        b'[{"Event":[1]}]',
+        b'{"Records":null}',
+        b'{"Records":[]}',
+    ],
+)
+def test_malformed_payloads(payload: bytes) -> None:
+    with pytest.raises(BadNotification):
+        records(payload)
+
+
+def test_a_cut_off_payload() -> None:
+    payload = (SAMPLES / "put.json").read_bytes()
+    for length in range(0, len(payload) - 1, 50):
+        with pytest.raises(BadNotification):
+            records(payload[:length])
+
+
+GOOD = {"name": "queue", "key": "a.mp3", "etag": "0", "sequencer": "18EA47EF11C0097B"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": None},
+        {"name": 3},
+        {"key": None},
+        {"key": ""},
+        {"key": ["a"]},
+        {"etag": None},
+        {"etag": ""},
+        {"sequencer": "yesterday"},
+        {"sequencer": 5},
+    ],
+)
+def test_malformed_records(change: dict[str, Any]) -> None:
+    values = GOOD | change
+    record = {
+        "eventTime": "2026-01-02T03:04:05Z",
+        "s3": {
+            "bucket": {"name": values["name"]},
+            "object": {"key": values["key"], "eTag": values["etag"], "sequencer": values["sequencer"]},
+        },
+    }
+    with pytest.raises(BadNotification):
+        Upload.from_record(record)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"s3": None},
+        {"s3": "queue"},
+        {"s3": {"bucket": {"name": "queue"}}},
+        {"s3": {"bucket": {"name": "queue"}, "object": []}},
+        {"s3": {"bucket": {"name": "queue"}, "object": {"key": "a.mp3"}}},
+        {"s3": {"bucket": {"name": "queue"}, "object": {"key": "a.mp3", "eTag": "0"}}},
+        {"eventTime": "soon", "s3": {"bucket": {"name": "queue"}, "object": {"key": "a.mp3", "eTag": "0"}}},
+    ],
+)
+def test_records_with_something_missing(record: dict[str, Any]) -> None:
+    with pytest.raises(BadNotification):
+        Upload.from_record(record)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"null", b"3", b"song", b"\xff", b'{"s3": {}}'])
+def test_malformed_bodies_in_binary_mode(body: bytes) -> None:
+    headers, _ = to_http(Upload.from_record(sample("put")).to_event())
+    with pytest.raises(BadNotification):
+        from_http(headers, body)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ce-id": None},
+        {"ce-id": ""},
+        {"ce-source": None},
+        {"ce-type": None},
+        {"ce-type": TYPE_SEPARATED},
+        {"ce-type": "com.amazonaws.s3.ObjectRemoved:Delete"},
+        {"ce-time": "yesterday"},
+        {"content-type": "text/plain"},
+    ],
+)
+def test_malformed_headers_in_binary_mode(change: dict[str, str | None]) -> None:
+    headers, body = to_http(Upload.from_record(sample("put")).to_event())
+    changed = {name: value for name, value in (headers | change).items() if value is not None}
+    with pytest.raises(BadNotification):
+        from_http(changed, body)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"null", b"3", b"song", b"\xff", b"[{}]"])
+def test_malformed_bodies_in_structured_mode(body: bytes) -> None:
+    with pytest.raises(BadNotification):
+        from_http({"content-type": "application/cloudevents+json"}, body)
+
+
+@pytest.mark.parametrize("missing", ["id", "source", "type", "data"])
+def test_missing_attributes_in_structured_mode(missing: str) -> None:
+    headers, body = structured(Upload.from_record(sample("put")))
+    del body[missing]
+    with pytest.raises(BadNotification):
+        from_http(headers, json.dumps(body).encode())
+
+
+def test_batches_are_refused() -> None:
+    _, body = structured(Upload.from_record(sample("put")))
+    with pytest.raises(BadNotification):
+        from_http({"content-type": "application/cloudevents-batch+json"}, json.dumps([body]).encode())
+
+
+def test_a_request_that_is_no_event() -> None:
+    with pytest.raises(BadNotification, match="ce-id"):
+        from_http({}, b"")

@@ -1,0 +1,91 @@
+"""Per-song options, as metadata on the upload."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stems.errors import BadOptions
+from stems.options import FORMATS, Options
+
+METADATA = Path(__file__).parents[2] / "events" / "samples" / "listing" / "metadata.json"
+SOURCES = ("drums", "bass", "other", "vocals")
+
+
+def test_nothing_asked_for() -> None:
+    assert Options.from_metadata({}) == Options(model=None, stems=(), formats=("mp3",))
+    assert Options.from_metadata({"stems": "", "format": " ", "model": ""}) == Options()
+
+
+def test_as_mc_writes_them() -> None:
+    metadata = json.loads(METADATA.read_text())["metadata"]
+    assert "X-Amz-Meta-Stems" in metadata
+    assert Options.from_metadata(metadata) == Options(stems=("vocals",), formats=("flac",))
+
+
+@pytest.mark.parametrize("name", ["stems", "Stems", "x-amz-meta-stems", "X-Amz-Meta-Stems", "X-AMZ-META-STEMS"])
+def test_names_in_any_case_with_or_without_prefix(name: str) -> None:
+    assert Options.from_metadata({name: "bass"}).stems == ("bass",)
+
+
+@pytest.mark.parametrize(
+    ("text", "stems"),
+    [
+        ("vocals", ("vocals",)),
+        ("vocals,drums", ("vocals", "drums")),
+        ("vocals, drums", ("vocals", "drums")),
+        ("vocals drums", ("vocals", "drums")),
+        (" Vocals ,, DRUMS ,", ("vocals", "drums")),
+        ("vocals,vocals", ("vocals",)),
+        ("no_vocals", ("no_vocals",)),
+    ],
+)
+def test_lists(text: str, stems: tuple[str, ...]) -> None:
+    assert Options.from_metadata({"stems": text}).stems == stems
+
+
+def test_every_format() -> None:
+    assert Options.from_metadata({"format": ",".join(FORMATS)}).formats == tuple(FORMATS)
+
+
+def test_a_models_name_keeps_its_case() -> None:
+    assert Options.from_metadata({"model": " htdemucs_FT "}).model == "htdemucs_FT"
+
+
+def test_metadata_of_other_tools_is_left_alone() -> None:
+    others = {"content-type": "audio/mpeg", "X-Amz-Meta-Mtime": "1.5", "x-amz-meta-s3cmd-attrs": "uid:0", "Etag": '"0"'}
+    assert Options.from_metadata(others) == Options()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "named"),
+    [
+        ({"model": "../secret"}, "model=../secret"),
+        ({"model": "a b"}, "model=a b"),
+        ({"model": "m" * 65}, "model="),
+        ({"stems": "vocals;drums"}, "stems=vocals;drums"),
+        ({"stems": "../vocals"}, "stems=../vocals"),
+        ({"stems": "v" * 33}, "stems="),
+        ({"stems": "völs"}, "stems=völs"),
+        ({"format": "mp4"}, "format=mp4"),
+        ({"x-amz-meta-format": "mp3,ogg"}, "format=mp3,ogg"),
+    ],
+)
+def test_wrong_values_are_named(metadata: dict[str, str], named: str) -> None:
+    with pytest.raises(BadOptions) as caught:
+        Options.from_metadata(metadata)
+    assert str(caught.value).startswith(named)
+
+
+def test_wanted_is_everything_by_default() -> None:
+    assert Options().wanted(SOURCES) == SOURCES
+
+
+def test_wanted_keeps_the_order_asked_for() -> None:
+    assert Options(stems=("vocals", "no_vocals", "bass")).wanted(SOURCES) == ("vocals", "no_vocals", "bass")
+
+
+@pytest.mark.parametrize("stem", ["piano", "no_piano", "no_", "no_no_vocals"])
+def test_wanted_names_what_the_model_lacks(stem: str) -> None:
+    with pytest.raises(BadOptions, match=f"no stem '{stem}'.*drums, bass, other, vocals"):
+        Options(stems=("vocals", stem)).wanted(SOURCES)
