@@ -13,6 +13,11 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
+# Places in line are finer than milliseconds: of a batch of notifications, many are entered in one.
+_PLACE = """
+local place = time[1] * 1000 + time[2] / 1000
+"""
+
 # Payloads go to the relay's own list, about a megabyte at a time; those of a call whose answer was lost come first.
 # KEYS: NOTIFICATIONS, processing list, RELAYS. ARGV: relay, count. Returns the payloads.
 FETCH = (
@@ -39,6 +44,7 @@ return payloads
 # Returns new, again (it runs now and will run again), failed (a dead letter) or duplicate.
 CLAIM = (
     _NOW
+    + _PLACE
     + """
 local id, uploaded = ARGV[1], tonumber(ARGV[2])
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
@@ -58,11 +64,11 @@ end
 if not newer and state == 'failed' then return 'failed' end
 if not newer and (state == 'done' or state == 'gone' or state == 'dropped') then return 'duplicate' end
 redis.call('HDEL', KEYS[1], 'error', 'progress', 'songhash', 'again', 'relay', 'delivery', 'tries')
-redis.call('HSET', KEYS[1], 'state', 'waiting', 'since_ms', now, 'updated_ms', now, unpack(fields))
+redis.call('HSET', KEYS[1], 'state', 'waiting', 'since_ms', place, 'updated_ms', now, unpack(fields))
 redis.call('PERSIST', KEYS[1])
 redis.call('HDEL', KEYS[4], id)
 redis.call('ZREM', KEYS[3], id)
-redis.call('ZADD', KEYS[2], now, id)
+redis.call('ZADD', KEYS[2], place, id)
 return 'new'
 """
 )

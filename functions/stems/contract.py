@@ -20,8 +20,12 @@ from stems.errors import BadNotification
 # MinIO's `--event put` would also tell of tags, retention and legal hold: no new bytes in those.
 EVENT_NAMES = tuple(f"s3:ObjectCreated:{kind}" for kind in ("Put", "Post", "Copy", "CompleteMultipartUpload"))
 TYPE_PREFIX = "com.amazonaws."
+_TYPES = frozenset(TYPE_PREFIX + name.replace("s3:", "s3.", 1) for name in EVENT_NAMES)
 TYPE_SEPARATED = "dev.stems.track.separated"
 TYPE_GONE = "dev.stems.upload.gone"
+
+
+_LAST_MS = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,8 @@ class Upload:
             uploaded_ms = int(sequencer, 16) // 1_000_000 if sequencer else _milliseconds(record["eventTime"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadNotification(f"not an S3 event record: {error!r} in {_short(record)}") from error
-        if not (isinstance(bucket, str) and isinstance(encoded, str) and isinstance(etag, str) and encoded and etag):
-            raise BadNotification(f"not an S3 event record: no bucket, key or etag in {_short(record)}")
+        if not all(isinstance(text, str) and text for text in (bucket, encoded, etag)) or uploaded_ms > _LAST_MS:
+            raise BadNotification(f"not an S3 event record: no bucket, key, etag or time in {_short(record)}")
         return cls(bucket, unquote_plus(encoded), etag, uploaded_ms, record)
 
     @classmethod
@@ -106,7 +110,7 @@ def records(payload: bytes) -> list[Mapping[str, Any]]:
         data = json.loads(payload)
         entries = data if isinstance(data, list) else [data]
         found = [record for entry in entries for record in (entry["Event"] if "Event" in entry else entry["Records"])]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadNotification(f"not a bucket notification: {error!r} in {payload[:200]!r}") from error
     if not found or not all(isinstance(record, dict) for record in found):
         raise BadNotification(f"a bucket notification without records: {payload[:200]!r}")
@@ -114,8 +118,11 @@ def records(payload: bytes) -> list[Mapping[str, Any]]:
 
 
 def is_new_object(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record speaks of new bytes in the bucket `queue`."""
-    name = record.get("s3", {}).get("bucket", {}).get("name") if isinstance(record.get("s3"), dict) else None
+    """Tell whether a record speaks of new bytes in the bucket `queue`, not of tags, retention or a removal."""
+    s3 = record.get("s3")
+    bucket = s3.get("bucket") if isinstance(s3, dict) else None
+    name = bucket.get("name") if isinstance(bucket, dict) else None
+    # A record that names no bucket at all is left to `Upload.from_record` to complain of.
     return record.get("eventName") in EVENT_NAMES and name in (naming.QUEUE_BUCKET, None)
 
 
@@ -128,7 +135,7 @@ def to_http(event: CloudEvent) -> tuple[dict[str, str], bytes]:
 def from_http(headers: Mapping[str, str], body: bytes) -> Upload:
     """Read the upload from a CloudEvent in binary or structured mode. Raises BadNotification."""
     headers = {name.lower(): value for name, value in headers.items()}
-    structured = headers.get("content-type", "").startswith("application/cloudevents+json")
+    structured = headers.get("content-type", "").lower().startswith("application/cloudevents+json")
     # The SDK invents an id where there is none, which would make every delivery a new event.
     if not structured and "ce-id" not in headers:
         raise BadNotification("not a CloudEvent: no ce-id header and no application/cloudevents+json body")
@@ -140,7 +147,7 @@ def from_http(headers: Mapping[str, str], body: bytes) -> Upload:
     # The SDK raises JSONDecodeError, AttributeError, ValueError and its own errors, depending on the mistake.
     except Exception as error:
         raise BadNotification(f"not a CloudEvent: {error}") from error
-    if not isinstance(data, dict) or not kind.startswith(TYPE_PREFIX + "s3.ObjectCreated:"):
+    if not isinstance(data, dict) or kind not in _TYPES:
         raise BadNotification(f"an event of type {kind!r} with {_short(data)}: not an upload")
     return Upload.from_record(data)
 

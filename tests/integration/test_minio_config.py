@@ -210,6 +210,14 @@ def _ask(method: str, **query: str) -> Callable[[Server, Minio, str], object]:
     return lambda server, client, bucket: client._execute(method, bucket, query_params=dict(query))
 
 
+def _make_again(_: object, client: Minio, bucket: str) -> None:
+    try:
+        client.make_bucket(bucket)
+    except S3Error as error:
+        if error.code != "BucketAlreadyOwnedByYou":
+            raise
+
+
 CALLS: dict[str, Callable[[Server, Minio, str], object]] = {
     "get": lambda _, client, bucket: client.get_object(bucket, "there").close(),
     "get missing": lambda _, client, bucket: client.get_object(bucket, "missing"),
@@ -238,6 +246,7 @@ CALLS: dict[str, Callable[[Server, Minio, str], object]] = {
     "get versioning": lambda _, client, bucket: client.get_bucket_versioning(bucket),
     "bucket tags": lambda _, client, bucket: client.get_bucket_tags(bucket),
     "remove bucket": lambda _, client, bucket: client.remove_bucket(bucket),
+    "make it again": _make_again,
     "make bucket": lambda _, client, bucket: client.make_bucket(f"{bucket}2"),
 }
 READ = {"get", "get missing", "stat"}
@@ -247,12 +256,12 @@ ALLOWED = {
     ("separate", "output"): READ | LOOK | {"put", "put parts", "copy", "abort"},
     ("tracks", "queue"): READ | LOOK | {"get tags"},
     ("tracks", "output"): READ | LOOK,
-    ("relay", "queue"): READ | LOOK | {"get tags", "set tags"},
+    ("relay", "queue"): LOOK | {"get tags", "set tags"},
     ("relay", "output"): LOOK,
     ("uploader", "queue"): READ
     | LOOK
     | {"put", "put parts", "copy", "remove", "get tags", "set tags"}
-    | {"abort", "list parts", "list uploads", "location"},
+    | {"abort", "list parts", "list uploads", "location", "make it again"},  # rclone makes it before it writes
     ("uploader", "output"): READ | LOOK | {"location"},
 }
 
@@ -294,12 +303,10 @@ def test_strangers_can_do_nothing(server: Server) -> None:
             assert answer.status == 403, (method, bucket, path)
 
 
-def test_a_listing_of_the_relay_has_tags_and_metadata(server: Server) -> None:
+def test_a_listing_of_the_relay_has_tags(server: Server) -> None:
     found = server.login("relay").list_objects("queue", recursive=True, include_user_meta=True)
     (item,) = [item for item in found if item.object_name == "there"]
     assert item.tags == {"state": "done"}
-    assert item.metadata is not None
-    assert item.metadata["X-Amz-Meta-Stems"] == "vocals"
 
 
 def test_mc_as_the_uploader(server: Server, tmp_path: Path) -> None:

@@ -53,8 +53,7 @@ def test_everything_else_never_succeeds(status: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "²"])
 def test_a_retry_after_that_is_no_number_of_seconds_counts_as_absent(text: str) -> None:
-    response = answer(503)
-    response.headers["retry-after"] = text.encode()
+    response = httpx2.Response(503, headers=[(b"retry-after", text.encode())])
     assert judge(response).verdict is Verdict.RETRY
 
 
@@ -76,7 +75,7 @@ def test_a_retry_after_without_end_is_still_a_number() -> None:
         ("[" * 100_000, "422: " + "[" * 500),
         ("  <h1>Bad\n Gateway</h1> ", "422: <h1>Bad Gateway</h1>"),
         (b"\xff\xfe", "422: "),
-        ("", "422: Unprocessable Entity"),
+        ("", "422: Unprocessable"),
     ],
 )
 def test_reasons_are_one_line_that_redis_and_people_can_read(body: str | bytes, reason: str) -> None:
