@@ -86,7 +86,7 @@ while true do
   local id, due = unpack(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES'))
   if not id then return {} end
   local wait = due - now
-  if wait > 0 and wait <= tonumber(ARGV[3]) then return {wait} end
+  if wait >= 1 and wait <= tonumber(ARGV[3]) then return {wait} end
   redis.call('ZREM', KEYS[1], id)
   local key = 'stems:job:' .. id
   if redis.call('TYPE', key).ok == 'hash' and redis.call('HEXISTS', key, 'record') == 1 then

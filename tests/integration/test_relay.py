@@ -110,6 +110,8 @@ class Sink:
         self.open()
 
     def open(self) -> None:
+        if self._server:
+            return
         sink = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -134,6 +136,7 @@ class Sink:
         self._server.shutdown()
         self.release()
         self._server.server_close()  # joins the threads of requests
+        self._server = None
 
     def take(self, headers: Mapping[str, str], body: bytes) -> Reply:
         upload = contract.from_http(headers, body)
@@ -231,6 +234,7 @@ class Stack:
                 relay.kill()
                 relay.wait()
         self.relays.clear()
+        self.sink.open()
         self.sink.release()
         self.sink.script.clear()
         for item in self.root.list_objects("queue", recursive=True):
