@@ -27,10 +27,11 @@ down: .venv/.ready ## Stop a pipeline that another terminal started
 test: setup ## Run all tests (ARGS: more for pytest)
 	@$(PY) -m pytest $(ARGS)
 
-lint: .venv/.ready ## Check style, types, import boundaries
+lint: .venv/.ready ## Check style, types, import boundaries, README
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(PY) -m pytest -q tests/unit/test_readme.py tests/unit/test_boundaries.py
 
 format: .venv/.ready ## Bring the code into form
 	@$(PY) -m ruff check --fix .

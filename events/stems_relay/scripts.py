@@ -13,11 +13,6 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# Places in line are finer than milliseconds: of a batch of notifications, many are entered in one.
-_PLACE = """
-local place = time[1] * 1000 + time[2] / 1000
-"""
-
 # Payloads go to the relay's own list, about a megabyte at a time; those of a call whose answer was lost come first.
 # KEYS: NOTIFICATIONS, processing list, RELAYS. ARGV: relay, count. Returns the payloads.
 FETCH = (
@@ -37,18 +32,19 @@ return payloads
 """
 )
 
-# A job enters the line, unless it is known. It is known while it is in line (member of WAITING), being delivered
+# A job enters the line, by the time of its upload, unless it is known: whether a notification or the sweep tells of it,
+# and in which order they do, does not matter. It is known while it is in line (member of WAITING), being delivered
 # (member of its relay's set) or finished for this upload or a newer one. What the hash says alone does not count:
 # a job whose place in line was lost enters again. Whatever else stands at the key of a job is not ours.
 # KEYS: job hash, WAITING, DEAD, ATTEMPTS, RELAYS. ARGV: id, uploaded_ms, bucket, key, etag, record.
 # Returns new, again (it runs now and will run again), failed (a dead letter) or duplicate.
 CLAIM = (
     _NOW
-    + _PLACE
     + """
 local id, uploaded = ARGV[1], tonumber(ARGV[2])
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 local state, known, relay = unpack(redis.call('HMGET', KEYS[1], 'state', 'uploaded_ms', 'relay'))
+local place = math.min(uploaded, now)
 local newer = uploaded > (tonumber(known) or -math.huge)
 local fields = {'bucket', ARGV[3], 'key', ARGV[4], 'etag', ARGV[5], 'record', ARGV[6], 'uploaded_ms', ARGV[2]}
 if redis.call('ZSCORE', KEYS[2], id) then
@@ -86,7 +82,7 @@ while true do
   local id, due = unpack(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES'))
   if not id then return {} end
   local wait = due - now
-  if wait >= 1 and wait <= tonumber(ARGV[3]) then return {wait} end
+  if wait > 0 and wait <= tonumber(ARGV[3]) then return {wait} end
   redis.call('ZREM', KEYS[1], id)
   local key = 'stems:job:' .. id
   if redis.call('TYPE', key).ok == 'hash' and redis.call('HEXISTS', key, 'record') == 1 then

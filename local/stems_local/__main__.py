@@ -45,8 +45,7 @@ def demo_command(song: Path | None, out: Path) -> None:
     """Separate one song through the whole pipeline, and stop it."""
     programs = Programs.ready(BIN, lambda line: say(f"  {line}"))
     state = STATE / "demo"
-    old = Stack(state, programs)
-    old.stop()
+    Stack(state, programs).stop()
     # A demo shows the whole way: nothing may be there already.
     shutil.rmtree(state, ignore_errors=True)
     stack = Stack(state, programs, overrides=_own_settings())

@@ -71,7 +71,7 @@ def _output(command: list[str]) -> str:
 
 def _go_install(folder: Path, name: str, module: str, say: Say) -> str:
     go = _go(folder, say)
-    say(f"building {name} from source with {go} (about {3 if name == 'minio' else 1} minutes, once)")
+    say(f"building {name} from source with {go} (some minutes, once)")
     # Without cgo no C compiler is needed.
     _run([go, "install", "-trimpath", "-ldflags=-s -w", module], {"GOBIN": str(folder), "CGO_ENABLED": "0"})
     return str(folder / name)

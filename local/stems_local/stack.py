@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -47,9 +46,7 @@ class Stack:
         saved = self.root / "identity.json"
         known = json.loads(saved.read_text()) if saved.exists() else {}
         self.keys = known.get("keys") or {name: secrets.token_hex(16) for name in ("root", "redis", *_USERS)}
-        self.ports = known.get("ports") or {}
-        if not all(_is_free(self.ports.get(name, 0)) for name in _PORTS) and not self.running():
-            self.ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+        self.ports = known.get("ports") or dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
         saved.touch(mode=0o600)
         saved.write_text(json.dumps({"ports": self.ports, "keys": self.keys}))
 
@@ -67,11 +64,6 @@ class Stack:
     def redis_url(self) -> str:
         """The address of Redis, with its password."""
         return f"redis://:{self.keys['redis']}@127.0.0.1:{self.ports['redis']}/0"
-
-    @property
-    def pid_file(self) -> Path:
-        """Where supervisord notes its process id."""
-        return self.root / "supervisord.pid"
 
     def environ(self, user: str) -> dict[str, str]:
         """Return the settings of the part, or the person, `user`."""
@@ -91,16 +83,19 @@ class Stack:
 
     def running(self) -> bool:
         """Tell whether a supervisord runs on this state, started by whomever."""
-        try:
-            os.kill(int(self.pid_file.read_text()), 0)
-        except (OSError, ValueError):
-            return False
-        return True
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(_control_socket(self.root))) == 0
 
     def start(self) -> None:
         """Start everything and wait until it is ready. Raises ConfigError with the log of what does not start."""
         if self.running():
             raise ConfigError(f"a pipeline already runs on {self.root}; stop it first (Ctrl-C, or `make down`)")
+        for part, port in self.ports.items():
+            if not _is_free(port):
+                raise ConfigError(
+                    f"port {port}, which {part} had before, is taken, perhaps by what is left of a killed run: "
+                    f"end that process, or remove {self.root / 'identity.json'} to get other ports"
+                )
         self._write_config()
         command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self.root / "supervisord.conf")]
         # A session of its own: Ctrl-C reaches us alone, and we stop the parts in order.
@@ -118,16 +113,14 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything, the functions before the stores, and wait for it."""
-        if not self.running():
-            return
-        pid = int(self.pid_file.read_text())
-        os.kill(pid, signal.SIGTERM)
         if self._supervisor is not None:
+            self._supervisor.terminate()
             self._supervisor.wait(_STOP_S)
-            return
-        deadline = time.monotonic() + _STOP_S
-        while self.running() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        elif self.running():
+            self.control("shutdown")
+            deadline = time.monotonic() + _STOP_S
+            while self.running() and time.monotonic() < deadline:
+                time.sleep(0.1)
 
     def control(self, *command: str) -> str:
         """Give supervisord a command (supervisorctl's) and return what it says."""
@@ -184,9 +177,9 @@ class Stack:
 
     def _sections(self) -> Iterable[str]:
         root, ports = self.root, self.ports
-        yield f"[supervisord]\nlogfile={root}/logs/supervisord.log\npidfile={self.pid_file}\ndirectory={root}"
-        yield f"[unix_http_server]\nfile={_socket(root)}\nchmod=0700"
-        yield f"[supervisorctl]\nserverurl=unix://{_socket(root)}"
+        yield f"[supervisord]\nlogfile={root}/logs/supervisord.log\npidfile={root}/supervisord.pid\ndirectory={root}"
+        yield f"[unix_http_server]\nfile={_control_socket(root)}\nchmod=0700"
+        yield f"[supervisorctl]\nserverurl=unix://{_control_socket(root)}"
         yield (
             "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface"
         )
@@ -224,7 +217,7 @@ def _program(name: str, command: str, environ: Mapping[str, str], *, autostart: 
     )
 
 
-def _socket(root: Path) -> Path:
+def _control_socket(root: Path) -> Path:
     """Return the path of supervisord's socket: outside `root`, since such a path has 107 characters at most."""
     digest = hashlib.sha256(str(root).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"stems-{digest}.sock"

@@ -71,8 +71,8 @@ def test_songs_and_addresses_survive_a_restart(programs: Programs, tmp_path: Pat
 
 
 def test_up_says_what_to_try_and_ctrl_c_stops_all_of_it(programs: Programs, tmp_path: Path) -> None:
-    if (CHECKOUT / ".stems" / "state" / "supervisord.pid").exists():
-        pytest.skip("`make up` runs in this checkout")
+    if Stack(CHECKOUT / ".stems" / "state", programs).running():
+        pytest.skip("`make up` runs in this checkout, somebody uses it")
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "stems_local", "up"], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -96,7 +96,7 @@ def test_up_says_what_to_try_and_ctrl_c_stops_all_of_it(programs: Programs, tmp_
         os.kill(process.pid, signal.SIGINT)
         process.communicate(timeout=30)
     assert process.returncode == 0
-    assert not (CHECKOUT / ".stems/state/supervisord.pid").exists()
+    assert not Stack(CHECKOUT / ".stems" / "state", programs).running()
 
 
 def test_the_command_line_separates_without_a_server(tmp_path: Path) -> None:

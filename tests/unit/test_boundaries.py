@@ -1,0 +1,24 @@
+"""Dependencies point one way, and only the function `separate` pays for torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "demucs", "numpy"}
+
+
+@pytest.mark.parametrize(
+    ("module", "foreign"),
+    [
+        ("stems.cli", HEAVY | {"flask", "minio", "redis", "httpx2", "stems_relay", "stems_local"}),
+        ("stems.tracks.app", HEAVY | {"httpx2", "stems_relay", "stems.cli", "stems.separate"}),
+        ("stems_relay.relay", HEAVY | {"flask", "stems.cli", "stems.separate", "stems.tracks"}),
+        ("stems.separate.app", {"httpx2", "stems_relay", "stems.cli", "stems.tracks"}),
+        ("stems.separate.work", {"flask", "minio", "redis", "cloudevents", "stems.storage", "stems.jobs"}),
+    ],
+)
+def test_a_part_imports_only_what_is_its_own(module: str, foreign: set[str]) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not foreign & set(done.stdout.split())
