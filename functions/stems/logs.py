@@ -6,6 +6,7 @@ Configured by entry points only. The list lets `stems logs` show all parts at on
 import json
 import logging
 import queue
+import re
 import sys
 import threading
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from stems import naming
 from stems.config import Settings
 
 _BUFFER = 1000
+_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
 _LINE_LIMIT = 1000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -69,9 +71,15 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         level = "" if record.levelno == logging.INFO else f"{record.levelname} "
-        details = "".join(f" {name}={value}" for name, value in _extra(record).items())
+        details = "".join(f" {name}={_short(value)}" for name, value in _extra(record).items())
         text = f"{time} {self._component:<8} {level}{record.getMessage()}{details}"
         return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+
+
+def _short(value: object) -> str:
+    """Cut an id to its first digits: enough to tell songs apart, and for `stems dead`."""
+    text = str(value)
+    return text[:8] if _ID.fullmatch(text) else text
 
 
 class _Tail(logging.Handler):

@@ -143,7 +143,6 @@ def test_an_answer_that_never_ends_comes_to_an_end(monkeypatch: pytest.MonkeyPat
         {"responseElements": [1]},
         {"awsRegion": 5},
         {"eventSource": {}, "awsRegion": ["x"]},
-        {"s3": {"bucket": {"name": "queue"}, "object": {"key": "a", "eTag": "e", "sequencer": "F" * 40}}},
     ],
 )
 def test_a_record_that_makes_no_event_is_a_dead_letter(wrong: Mapping[str, Any]) -> None:
