@@ -77,7 +77,7 @@ def judge(response: httpx2.Response) -> Answer:
     status = response.status_code
     if 200 <= status < 300:
         return Answer(Verdict.GONE if response.headers.get("ce-type") == TYPE_GONE else Verdict.DONE)
-    reason, retry_after_s = f"{status}: {_reason(response)}", _retry_after_s(response)
+    reason, retry_after_s = _reason(response), _retry_after_s(response)
     if status == 409:
         return Answer(Verdict.BUSY, reason, retry_after_s)
     if status in {404, 429}:  # 404: no function behind the address (yet)
@@ -92,12 +92,14 @@ def judge(response: httpx2.Response) -> Answer:
 
 
 def _reason(response: httpx2.Response) -> str:
-    """Return the detail of a problem (RFC 9457), or the beginning of the body."""
+    """Return the detail of a problem (RFC 9457), or the status and the beginning of the body."""
     try:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError, RecursionError):
         detail = None
-    return _line(detail if isinstance(detail, str) and detail.strip() else response.text or response.reason_phrase)
+    if isinstance(detail, str) and detail.strip():
+        return _line(detail)
+    return f"{response.status_code}: {_line(response.text or response.reason_phrase)}"
 
 
 def _line(text: str) -> str:
