@@ -197,11 +197,11 @@ def sing(score: str, start: float, steps: int, rng: np.random.Generator) -> Audi
         w = 2j * np.pi * k * f0
         through = np.prod([abs(p) ** 2 / ((w - p) * (w - p.conj())) for p in poles], axis=0)
         bank.append(through * k**-0.6 * np.clip((12000 - k * f0) / 3000, 0, 1))
-    level = loudness / np.sqrt(np.sum(np.abs(bank) ** 2, axis=0)) ** 0.8  # evens out the vowels
+    even: Audio = loudness / np.sqrt(np.sum(np.abs(bank) ** 2, axis=0)) ** 0.8  # evens out the vowels
     turn = np.exp(2j * np.pi * np.cumsum(np.interp(TIME, now, f0)) / RATE)
     spin, voice = turn.copy(), shape(rng.normal(size=LENGTH), 2500, 9000) * np.interp(TIME, now, 0.04 * loudness)
     for weight in bank:
-        voice += (spin * np.interp(TIME, now, level * weight)).imag
+        voice += (spin * np.interp(TIME, now, even * weight)).imag
         spin *= turn
     return np.asarray(0.28 * voice + 1.4 * hiss[0])
 
