@@ -130,7 +130,10 @@ See how it goes: `stems status`, `stems tracks`, `stems logs -f`.   Ctrl-C stops
 def _own_settings() -> dict[str, str]:
     """Return the settings that the caller's environment gives on purpose: a model, a limit, a format of the log."""
     fixed = ("STEMS_S3_", "STEMS_REDIS_", "STEMS_URL")
-    return {k: v for k, v in os.environ.items() if k.startswith("STEMS_") and not k.startswith(fixed)}
+    own = {k: v for k, v in os.environ.items() if k.startswith("STEMS_") and not k.startswith(fixed)}
+    if folder := own.get("STEMS_MODEL_DIR"):
+        own["STEMS_MODEL_DIR"] = str(Path(folder).resolve())  # the parts run in another folder
+    return own
 
 
 if __name__ == "__main__":

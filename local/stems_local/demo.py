@@ -20,9 +20,11 @@ Say = Callable[[str], None]
 
 _POLL_S = 0.1
 _UNTRAINED = """
-NOTE: the model is `untrained`: the right kind of network with random weights. These stems show that
-the pipeline works; they are NOT a separation. For one, with a network:
-  .venv/bin/stems model fetch htdemucs && STEMS_MODEL=htdemucs make demo"""
+NOTE: the model is `untrained`: the right kind of network, random weights.
+These stems show that the pipeline works; they are NOT a separation.
+For one, where there is a network:
+  .venv/bin/stems model fetch htdemucs
+  STEMS_MODEL=htdemucs make demo"""
 _BAR = 30
 
 

@@ -74,6 +74,8 @@ class Stack:
             "STEMS_REDIS_URL": self.redis_url,
             "STEMS_URL": self.tracks_url,
             "STEMS_LOG_FORMAT": "text",
+            # Where `stems model fetch` puts models, when it is run in the checkout.
+            "STEMS_MODEL_DIR": str(CHECKOUT / "models"),
             # A laptop has no platform that cuts a request short, and nobody who waits for a graceful end.
             "STEMS_DELIVERY_TIMEOUT_S": "14400",
             "STEMS_GRACE_S": "1",
@@ -156,6 +158,8 @@ class Stack:
                 with urllib.request.urlopen(url, timeout=5):
                     return
             except (OSError, urllib.error.URLError) as error:
+                if isinstance(error, urllib.error.HTTPError) and error.code < 500:
+                    raise ConfigError(f"{part} cannot work: {json.load(error)['detail']}") from error
                 if time.monotonic() > deadline or self._supervisor is None or self._supervisor.poll() is not None:
                     log = self.root / "logs" / f"{part}.log"
                     tail = log.read_text(errors="replace")[-800:] if log.exists() else ""

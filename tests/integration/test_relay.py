@@ -31,16 +31,15 @@ from stems.config import Settings
 from stems.contract import Upload
 from stems.storage import Storage
 from stems_relay import inbox as inbox_module
+from stems_relay import relay as relay_module
 from stems_relay.inbox import Inbox, Taken
 from tests.programs import CHECKOUT, need
 
 USERS = ("separate", "tracks", "relay", "uploader")
 SECRET = "a-secret-of-tests"
-# Young uploads are swept at once: no test waits until one is old.
-RELAY = (
-    "from stems_relay import sweep; sweep.GRACE_MS = -3_600_000\n"
-    "from stems.config import Settings; from stems_relay.relay import run; run(Settings.from_env())"
-)
+RELAY = "from stems.config import Settings; from stems_relay.relay import run; run(Settings.from_env())"
+# A relay that sweeps young uploads too: no test waits until one is old.
+SWEEPER = f"from stems_relay import sweep; sweep.GRACE_MS = -3_600_000; {RELAY}"
 QUICK = {
     "STEMS_BACKOFF_S": "0.05",
     "STEMS_BACKOFF_MAX_S": "1",
@@ -217,10 +216,10 @@ class Stack:
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
-    def relay(self, **settings: str) -> subprocess.Popen[bytes]:
+    def relay(self, program: str = RELAY, **settings: str) -> subprocess.Popen[bytes]:
         environ = os.environ | self.environ | QUICK | settings
         with (self.folder / "relay.log").open("ab") as log:
-            process = subprocess.Popen([sys.executable, "-c", RELAY], env=environ, stderr=log)
+            process = subprocess.Popen([sys.executable, "-c", program], env=environ, stderr=log)
         self.relays.append(process)
         mark = f"-{process.pid}-"  # the relay's name has its process id in it
         until(
@@ -274,7 +273,7 @@ class Stack:
         return dict(self.redis.hgetall(naming.job_key(naming.job_id("queue", key, etag))))
 
     def idle(self) -> bool:
-        """Tell whether nothing is on its way any more; looks in the order in which songs go, so that none slips past."""
+        """Tell whether nothing is on its way any more; looks in the order in which songs go: none slips past."""
         if self.redis.llen(naming.NOTIFICATIONS):
             return False
         if any(self.redis.llen(naming.processing_key(relay)) for relay in self.redis.zrange(naming.RELAYS, 0, -1)):
@@ -581,6 +580,21 @@ def test_a_relay_that_is_told_to_stop_lets_a_song_end_and_stays_alive_meanwhile(
     assert len(sink.deliveries) == 1
 
 
+def test_a_loop_ends_though_a_library_swallows_the_first_request() -> None:
+    async def run() -> None:
+        async def stubborn() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            await asyncio.sleep(60)
+
+        task = asyncio.create_task(stubborn())
+        await asyncio.sleep(0)
+        await asyncio.wait_for(relay_module._cancel([task]), 10)
+        assert task.cancelled()
+
+    asyncio.run(run())
+
+
 def test_redis_is_restarted_in_mid_delivery(stack: Stack, sink: Sink) -> None:
     sink.hold("a.mp3")
     etag = stack.put("a.mp3")
@@ -601,7 +615,7 @@ def test_redis_loses_everything_in_mid_delivery_and_the_sweep_finds_the_songs(st
     sink.hold("a.mp3")
     sink.script["a.mp3"] = [Reply(500), Reply(200)]
     etags = {key: stack.put(key) for key in keys}
-    stack.relay(STEMS_MAX_IN_FLIGHT="1", STEMS_SWEEP_S="1")
+    stack.relay(SWEEPER, STEMS_MAX_IN_FLIGHT="1", STEMS_SWEEP_S="1")
     until(lambda: sink.deliveries)
     stack.redis.flushall()
     sink.release()
@@ -619,7 +633,7 @@ def test_a_lost_notification_is_made_good_by_the_sweep_at_the_start(stack: Stack
     stack.redis.set(naming.SWEEP_LOCK, "of a relay that swept just now and died", ex=600)
     upload = Upload.from_listing("queue", "done.mp3", tags["etag"], 8, datetime.now(UTC))
     Storage(Settings.from_env(stack.environ)).tag(upload, "done")
-    stack.relay(STEMS_MAX_IN_FLIGHT="1")
+    stack.relay(SWEEPER, STEMS_MAX_IN_FLIGHT="1")
     until(lambda: len(sink.deliveries) == 2 and stack.idle())
     assert stack.job("a.mp3", etag)["state"] == "done"
     assert sink.keys() == ["a.mp3", "b.mp3"], "in the order of their uploads, and not what is done"
@@ -632,7 +646,7 @@ def test_the_sweep_tags_a_dead_letter_that_could_not_be_tagged(stack: Stack, sin
     until(lambda: stack.tags("a.mp3").get("state") == "failed")
     ended(relay, signal.SIGTERM)
     stack.root.delete_object_tags("queue", "a.mp3")
-    stack.relay()
+    stack.relay(SWEEPER)
     until(lambda: stack.tags("a.mp3").get("state") == "failed")
     assert stack.tags("a.mp3") == {"state": "failed", "etag": etag, "error": "400: no"}
     assert len(sink.deliveries) == 1

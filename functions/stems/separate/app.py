@@ -34,22 +34,23 @@ class _Warmth:
             else:
                 _log.info("the model %r is loaded", model.name)
         except Exception as error:  # whatever it is, /health/ready and every event must tell of it
-            _log.exception("the model was not loaded")
+            _log.error("the model was not loaded: %s", error, exc_info=not isinstance(error, StemsError))
             self._error = error
         finally:
             self._done.set()
 
     def check(self) -> None:
-        """Raise unless the model is loaded."""
+        """Raise unless the model is loaded: what stands in its way, or TransientError while nothing does."""
         if not self._done.is_set():
             raise TransientError("the model is being loaded")
         if self._error:
-            raise TransientError(f"the model was not loaded: {self._error}", retry_after_s=30)
+            raise self._error
 
     def wait(self) -> None:
-        """Wait until the model is loaded; raise if it cannot be."""
+        """Wait until the model is loaded. Raises TransientError if it cannot be: no fault of the song that waits."""
         self._done.wait()
-        self.check()
+        if self._error:
+            raise TransientError(f"the model was not loaded: {self._error}", retry_after_s=30)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
