@@ -14,7 +14,7 @@ StemsError
     ├── StateUnavailable     Redis does not answer
     ├── InProgress           somebody else separates this song now: 409
     ├── Busy                 this worker separates another song now: 429
-    └── EncodeFailed         the encoder died (full disk, killed)
+    └── EncodeFailed         the encoder died (full disk, killed): 500
 """
 
 
@@ -93,4 +93,6 @@ class Busy(TransientError):
 
 
 class EncodeFailed(TransientError):
-    """The encoder ended without a file."""
+    """The encoder ended without a file: with 500 a failed attempt, since it may be this song that does it."""
+
+    status = 500

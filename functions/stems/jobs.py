@@ -101,7 +101,12 @@ class QueueView:
 def connect(settings: Settings) -> redis.Redis:
     """Make a client of the Redis of the settings; nothing is sent yet."""
     return redis.Redis.from_url(
-        settings.redis_url, decode_responses=True, socket_timeout=5, socket_connect_timeout=2, health_check_interval=30
+        settings.redis_url,
+        decode_responses=True,
+        encoding_errors="backslashreplace",  # anybody may write into the list of notifications
+        socket_timeout=5,
+        socket_connect_timeout=2,
+        health_check_interval=30,
     )
 
 
