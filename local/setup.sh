@@ -14,12 +14,11 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
     echo "       Name another one: make PYTHON=python3.12 demo" >&2
     exit 1
 fi
-if ! "$python" -m venv "$venv" >"$venv.log" 2>&1; then
-    cat "$venv.log" >&2
-    echo "Error: python3 has no venv module. Install it with: sudo apt-get install -y python3-venv" >&2
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    echo "Error: $python has no venv module. Install it with: sudo apt-get install -y python3-venv" >&2
     exit 1
 fi
-rm -f "$venv.log"
+"$python" -m venv "$venv"
 
 echo "  Python packages into $venv (once)"
 # uv: installs in a tenth of pip's time and knows which torch builds belong to which machine.

@@ -77,6 +77,7 @@ class Inbox:
         self._delivering = naming.delivering_key(name)
         self._fetch = self._redis.register_script(scripts.FETCH)
         self._claim = self._redis.register_script(scripts.CLAIM)
+        self._exhume = self._redis.register_script(scripts.EXHUME)
         self._take = self._redis.register_script(scripts.TAKE)
         self._settle = self._redis.register_script(scripts.SETTLE)
         self._bury = self._redis.register_script(scripts.BURY)
@@ -118,6 +119,10 @@ class Inbox:
     async def claim(self, upload: Upload) -> str:
         """Enter an upload in the line, if it is new there; return what CLAIM says."""
         return str((await self._claim(keys=_claim_keys(upload.job), args=_claim(upload))).decode())
+
+    async def exhume(self, upload: Upload, error: str) -> None:
+        """Make the upload a dead letter again if nothing is known of it."""
+        await self._exhume(keys=[naming.job_key(upload.job), naming.DEAD], args=[*_claim(upload), error])
 
     async def take(self) -> Taken | float | None:
         """Take the next job; else return the seconds until one is due, or None when nothing waits."""

@@ -142,6 +142,16 @@ return state
 """
 )
 
+# A dead letter that Redis has lost comes back, as its upload's tags tell of it.
+# KEYS: job hash, DEAD. ARGV: id, uploaded_ms, bucket, key, etag, record, error.
+EXHUME = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'state', 'failed', 'error', ARGV[7], 'uploaded_ms', ARGV[2], 'updated_ms', ARGV[2],
+  'bucket', ARGV[3], 'key', ARGV[4], 'etag', ARGV[5], 'record', ARGV[6])
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+return 1
+"""
+
 # What cannot be read is kept as a dead letter.
 # KEYS: processing list, job hash, DEAD. ARGV: payload, id, error, the payload as text.
 BURY = (

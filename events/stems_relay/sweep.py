@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 # Younger uploads have their notification on the way (a stored one takes about 3 s).
 GRACE_MS = 10_000
-_FINAL = frozenset({"done", "failed", "removed"})
+_FINAL = frozenset({"done", "failed", "dropped", "removed"})
 _BATCH = 1000
 
 
@@ -38,9 +38,16 @@ async def sweep(storage: Storage, inbox: Inbox) -> Swept:
     while batch := await asyncio.to_thread(_next, listing):
         seen += len(batch)
         for upload, tags in batch:
-            if is_open(upload, tags, now_ms()):
+            if is_dead(upload, tags):
+                await inbox.exhume(upload, tags.get(naming.TAG_ERROR, ""))
+            elif is_open(upload, tags, now_ms()):
                 entered += await _enter(storage, inbox, upload)
     return Swept(seen, entered)
+
+
+def is_dead(upload: Upload, tags: Mapping[str, str]) -> bool:
+    """Tell whether the upload says that it is a dead letter, which Redis may have forgotten."""
+    return tags.get(naming.TAG_ETAG) == upload.etag and tags.get(naming.TAG_STATE) == "failed"
 
 
 def is_open(upload: Upload, tags: Mapping[str, str], now: int) -> bool:

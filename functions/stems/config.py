@@ -34,7 +34,10 @@ def _redis_url(value: str) -> str:
 
 def _number(minimum: float) -> Callable[[str], float]:
     def parse(value: str) -> float:
-        number = float(value)
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
         if not minimum <= number < float("inf"):
             raise ValueError(f"must be a number from {minimum:g}")
         return number
@@ -44,7 +47,7 @@ def _number(minimum: float) -> Callable[[str], float]:
 
 def _count(minimum: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
-        number = int(value)
+        number = int(value) if value.strip().lstrip("+-").isdecimal() else minimum - 1
         if number < minimum:
             raise ValueError(f"must be a whole number from {minimum}")
         return number

@@ -123,7 +123,15 @@ def is_new_object(record: Mapping[str, Any]) -> bool:
     bucket = s3.get("bucket") if isinstance(s3, dict) else None
     name = bucket.get("name") if isinstance(bucket, dict) else None
     # A record that names no bucket at all is left to `Upload.from_record` to complain of.
-    return record.get("eventName") in EVENT_NAMES and name in (naming.QUEUE_BUCKET, None)
+    return record.get("eventName") in EVENT_NAMES and name in (naming.QUEUE_BUCKET, None) and not _is_folder(record)
+
+
+def _is_folder(record: Mapping[str, Any]) -> bool:
+    """Tell whether this is the empty object `folder/` by which consoles and file managers make a folder."""
+    try:
+        return unquote_plus(record["s3"]["object"]["key"]).endswith("/") and not record["s3"]["object"].get("size")
+    except (AttributeError, KeyError, TypeError):
+        return False
 
 
 def to_http(event: CloudEvent) -> tuple[dict[str, str], bytes]:

@@ -42,6 +42,14 @@ class Index:
             pipe.zadd(naming.TRACKS, {track.songhash: track.created_ms})
             pipe.execute()
 
+    def forget(self, songhash: str) -> None:
+        """Strike out a track whose record is not there any more."""
+        with translated():
+            pipe = self._redis.pipeline()
+            pipe.delete(naming.track_key(songhash))
+            pipe.zrem(naming.TRACKS, songhash)
+            pipe.execute()
+
     def page(self, limit: int, cursor: str | None = None) -> Page:
         """Return `limit` tracks after `cursor`. Raises ValueError for a cursor that this index did not make.
 

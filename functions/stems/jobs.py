@@ -164,6 +164,11 @@ class Jobs:
             failed_jobs=tuple(found[i] for i in failed_ids if i in found),
         )
 
+    def failed(self) -> list[Job]:
+        """Return all dead letters, newest first."""
+        with translated():
+            return self._load(self._redis.zrevrange(naming.DEAD, 0, -1))
+
     def dead_letter(self, prefix: str) -> tuple[Job, Mapping[str, str]]:
         """Return the dead letter whose id starts with `prefix`, and all that is stored of it."""
         with translated():
@@ -180,7 +185,7 @@ class Jobs:
             return bool(self._retry(keys=keys, args=[job, now_ms()]))
 
     def drop(self, job: str) -> bool:
-        """Forget a dead letter; the upload keeps its tag `failed`. False if it is not dead."""
+        """Forget a dead letter; its upload must be tagged, too, as the sweep goes by that. False if it is not dead."""
         with translated():
             return bool(self._drop(keys=[naming.DEAD, naming.job_key(job)], args=[job, FINISHED_TTL_S]))
 

@@ -72,8 +72,13 @@ class _Text(logging.Formatter):
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         level = "" if record.levelno == logging.INFO else f"{record.levelname} "
         details = "".join(f" {name}={_short(value)}" for name, value in _extra(record).items())
-        text = f"{time} {self._component:<8} {level}{record.getMessage()}{details}"
+        text = _printable(f"{time} {self._component:<8} {level}{record.getMessage()}{details}")
         return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+
+
+def _printable(text: str) -> str:
+    """Escape what would end the line or steer a terminal: names of songs are strangers' words."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _short(value: object) -> str:

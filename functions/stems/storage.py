@@ -114,6 +114,14 @@ class Storage:
             # As good as none: a new separation replaces it, and the list of tracks must not wait for it.
             raise UnknownTrack(f"no track {songhash}: its record is damaged: {error}") from error
 
+    def has(self, name: str, etag: str) -> bool:
+        """Tell whether the object of this name in `output` holds the bytes of `etag`."""
+        try:
+            with _translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+                return self._client.stat_object(naming.OUTPUT_BUCKET, name).etag == etag
+        except ObjectGone:
+            return False
+
     def open_stem(self, name: str, etag: str, offset: int, length: int) -> BaseHTTPResponse:
         """Open `length` bytes (> 0) of a stem; the caller streams the response and releases its connection.
 
@@ -215,4 +223,5 @@ def _tags(item: Object) -> Mapping[str, str]:
 
 
 def _tag_value(text: str) -> str:
-    return "".join(c if c.isalnum() or c in _TAG_CHARACTERS else " " for c in text)[:256].strip()
+    allowed = "".join(c if c.isalnum() or c in _TAG_CHARACTERS else " " for c in text)
+    return " ".join(allowed.split())[:256]

@@ -5,8 +5,9 @@ import shlex
 import shutil
 import signal
 import sys
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from stems_local.stack import CHECKOUT, Stack
 
 STATE = CHECKOUT / ".stems"
 BIN = STATE / "bin"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def say(line: str = "") -> None:
@@ -26,14 +28,17 @@ def say(line: str = "") -> None:
 
 
 @click.group()
-def main() -> None:
+@click.option("--state", type=click.Path(file_okay=False, path_type=Path), default=STATE, help="Where all state lives.")
+@click.pass_context
+def main(context: click.Context, state: Path) -> None:
     """The whole pipeline on this machine."""
+    context.obj = state.resolve()
 
 
 @main.command()
 def setup() -> None:
     """Get the programs that are missing."""
-    Programs.ready(BIN, lambda line: say(f"  {line}"))
+    _programs()
 
 
 @main.command("demo")
@@ -41,52 +46,72 @@ def setup() -> None:
     "-o", "--out", type=click.Path(path_type=Path), default=CHECKOUT / "stems-out", help="Where the stems go."
 )
 @click.argument("song", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
-def demo_command(song: Path | None, out: Path) -> None:
+@click.pass_obj
+def demo_command(state: Path, song: Path | None, out: Path) -> None:
     """Separate one song through the whole pipeline, and stop it."""
-    programs = Programs.ready(BIN, lambda line: say(f"  {line}"))
-    state = STATE / "demo"
-    Stack(state, programs).stop()
+    programs, root = _programs(), state / "demo"
+    if Stack(root, programs).running():
+        raise StemsError("a demo is running already; `make down` stops it")
     # A demo shows the whole way: nothing may be there already.
-    shutil.rmtree(state, ignore_errors=True)
-    stack = Stack(state, programs, overrides=_own_settings())
+    shutil.rmtree(root, ignore_errors=True)
+    with _running(Stack(root, programs, overrides=_own_settings())) as stack:
+        demo.play(stack, song or CHECKOUT / "tests" / "data" / "song.mp3", out, say)
+    say("\nStopped what was started. `make up` keeps it running for your own songs.")
+
+
+@main.command()
+@click.pass_obj
+def up(state: Path) -> None:
+    """Run the pipeline in the foreground until Ctrl-C."""
+    env_file, stack = state / "env", Stack(state / "state", _programs(), overrides=_own_settings())
+    try:
+        with _running(stack):
+            write_env(stack, env_file)
+            say(_welcome(stack, env_file))
+            demo.follow_log(stack)
+            env_file.unlink(missing_ok=True)
+            raise StemsError("the supervisor of the pipeline has ended, and everything with it; `make up` goes on")
+    except KeyboardInterrupt:
+        env_file.unlink(missing_ok=True)
+        say("Stopped. What is in the queue and in the buckets stays.")
+
+
+@main.command()
+@click.pass_obj
+def down(state: Path) -> None:
+    """Stop what another terminal started."""
+    for root in (state / "state", state / "demo"):
+        if root.exists() and (stack := Stack(root, _programs())).running():
+            say(f"Stopping what runs on {root} ...")
+            stack.stop()
+
+
+def _programs() -> Programs:
+    return Programs.ready(BIN, lambda line: say(f"  {line}"))
+
+
+@contextmanager
+def _running(stack: Stack) -> Iterator[Stack]:
+    """Start the stack and stop it however the block ends; a signal to end is a KeyboardInterrupt."""
+
+    def interrupt(*_: object) -> None:
+        for number in _SIGNALS:  # once is enough: stopping must not be interrupted
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in _SIGNALS:
+        signal.signal(number, interrupt)
     started = time.monotonic()
     say("Starting MinIO, Redis, relay, separate and tracks ...")
     try:
         stack.start()
         say(f"  ready after {time.monotonic() - started:.1f} s")
-        demo.play(stack, song or CHECKOUT / "tests" / "data" / "song.mp3", out, say)
+        yield stack
+    except KeyboardInterrupt:
+        say("\nStopping ...")
+        raise
     finally:
         stack.stop()
-    say("\nStopped what was started. `make up` keeps it running for your own songs.")
-
-
-@main.command()
-def up() -> None:
-    """Run the pipeline in the foreground until Ctrl-C."""
-    programs = Programs.ready(BIN, lambda line: say(f"  {line}"))
-    stack = Stack(STATE / "state", programs, overrides=_own_settings())
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    say("Starting MinIO, Redis, relay, separate and tracks ...")
-    stack.start()
-    env_file = STATE / "env"
-    write_env(stack, env_file)
-    say(_welcome(stack, env_file))
-    try:
-        demo.follow_log(stack, stop)
-    finally:
-        env_file.unlink(missing_ok=True)
-        say("\nStopping; what is in the queue and in the buckets stays ...")
-        stack.stop()
-
-
-@main.command()
-def down() -> None:
-    """Stop a pipeline that another terminal started."""
-    for name in ("state", "demo"):
-        if (STATE / name).exists():
-            Stack(STATE / name, Programs.ready(BIN, say)).stop()
 
 
 def write_env(stack: Stack, path: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -36,7 +35,7 @@ def play(stack: Stack, song: Path, out: Path, say: Say) -> None:
     uploaded = time.monotonic()
     track = _wait(stack, song.name)
     done = time.monotonic()
-    say(f"\n$ curl {stack.tracks_url}/v1/tracks")
+    say(f"\nListed at {stack.tracks_url}/v1/tracks")
     model, songhash = track["model"], track["songhash"]
     say(f"  {track['name']}   {track['duration_s']:.1f} s of music   model {model['name']}   {songhash[:12]}…")
     folder = out / song.stem
@@ -57,16 +56,16 @@ def play(stack: Stack, song: Path, out: Path, say: Say) -> None:
         say(_UNTRAINED)
 
 
-def follow_log(stack: Stack, stop: threading.Event) -> None:
-    """Print the important lines of all parts as they come, until `stop` is set."""
+def follow_log(stack: Stack) -> None:
+    """Print the important lines of all parts as they come, for as long as the pipeline runs."""
     process = subprocess.Popen(
         [str(Path(sys.executable).parent / "stems"), "logs", "-f", "-n", "0"],
         env={**os.environ, **stack.environ("uploader")},
         start_new_session=True,
     )
     try:
-        while not stop.wait(0.2) and stack.running():
-            pass
+        while stack.running():
+            time.sleep(0.2)
     finally:
         process.terminate()
         process.wait()
@@ -119,6 +118,8 @@ def _get(stack: Stack, path: str) -> Any:
         if error.code == 503:  # for a moment: the index is being built
             return {"tracks": [], "running": {"jobs": []}, "failed": {"jobs": []}}
         raise StemsError(f"GET {path}: {error}") from error
+    except OSError as error:
+        raise StemsError(f"the pipeline was stopped meanwhile: GET {path}: {error}") from error
 
 
 def _short(path: Path) -> str:

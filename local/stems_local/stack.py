@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -18,12 +19,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stems import naming
 from stems.errors import ConfigError
 from stems_local.programs import Programs
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _PORTS = ("minio", "redis", "separate", "tracks")
 _USERS = ("separate", "tracks", "relay", "uploader")
+# What supervisord starts ends with it, however it ends (Linux): nothing may go on writing that nobody watches.
+_SETPRIV = shutil.which("setpriv")
+_LEASH = [_SETPRIV, "--pdeathsig", "TERM", "--"] if _SETPRIV else []
 _START_S = 60.0
 _STOP_S = 30.0
 
@@ -42,13 +47,20 @@ class Stack:
     def __post_init__(self) -> None:
         self.root = self.root.resolve()
         self.root.mkdir(parents=True, exist_ok=True)
+        self.root.chmod(0o700)  # songs and secrets are the user's own
         # The same ports and keys after a restart: addresses that people noted down go on working.
-        saved = self.root / "identity.json"
-        known = json.loads(saved.read_text()) if saved.exists() else {}
+        known = json.loads(self._identity.read_text()) if self._identity.exists() else {}
         self.keys = known.get("keys") or {name: secrets.token_hex(16) for name in ("root", "redis", *_USERS)}
-        self.ports = known.get("ports") or dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
-        saved.touch(mode=0o600)
-        saved.write_text(json.dumps({"ports": self.ports, "keys": self.keys}))
+        self.ports = known.get("ports") or _free_ports()
+        self._save()
+
+    def _save(self) -> None:
+        self._identity.touch(mode=0o600)
+        self._identity.write_text(json.dumps({"ports": self.ports, "keys": self.keys}))
+
+    @property
+    def _identity(self) -> Path:
+        return self.root / "identity.json"
 
     @property
     def s3_url(self) -> str:
@@ -92,17 +104,12 @@ class Stack:
         """Start everything and wait until it is ready. Raises ConfigError with the log of what does not start."""
         if self.running():
             raise ConfigError(f"a pipeline already runs on {self.root}; stop it first (Ctrl-C, or `make down`)")
-        for part, port in self.ports.items():
-            if not _is_free(port):
-                raise ConfigError(
-                    f"port {port}, which {part} had before, is taken, perhaps by what is left of a killed run: "
-                    f"end that process, or remove {self.root / 'identity.json'} to get other ports"
-                )
+        self._check_ports()
         self._write_config()
         command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self.root / "supervisord.conf")]
         # A session of its own: Ctrl-C reaches us alone, and we stop the parts in order.
         with (self.root / "logs" / "supervisord.out").open("wb") as log:
-            self._supervisor = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._supervisor = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.root, start_new_session=True)
         try:
             self._wait(f"{self.s3_url}/minio/health/live", "minio")
             self.configure_minio()
@@ -123,6 +130,21 @@ class Stack:
             deadline = time.monotonic() + _STOP_S
             while self.running() and time.monotonic() < deadline:
                 time.sleep(0.1)
+
+    def _check_ports(self) -> None:
+        """Take other ports where ours are taken by a stranger; refuse where it may be a part of an earlier run."""
+        deadline = time.monotonic() + _STOP_S / 3
+        while taken := [port for port in self.ports.values() if not _is_free(port)]:
+            if time.monotonic() > deadline:
+                # Two MinIOs or Redises on the same files would destroy them.
+                if not _LEASH:
+                    raise ConfigError(
+                        f"port {taken[0]} is taken, perhaps by what is left of a killed run: end it first"
+                    )
+                self.ports = _free_ports()
+                self._save()
+                return
+            time.sleep(0.1)
 
     def control(self, *command: str) -> str:
         """Give supervisord a command (supervisorctl's) and return what it says."""
@@ -169,10 +191,10 @@ class Stack:
     def _write_config(self) -> None:
         for name in ("logs", "minio", "minio-queue", "redis", "tmp"):
             (self.root / name).mkdir(exist_ok=True)
-        redis_conf = self.root / "redis.conf"
+        redis_conf, folder = self.root / "redis.conf", json.dumps(str(self.root / "redis"), ensure_ascii=False)
         redis_conf.touch(mode=0o600)
         redis_conf.write_text(
-            f"bind 127.0.0.1\nport {self.ports['redis']}\ndir {self.root / 'redis'}\n"
+            f"bind 127.0.0.1\nport {self.ports['redis']}\ndir {folder}\n"
             f'requirepass {self.keys["redis"]}\nappendonly yes\nmaxmemory-policy noeviction\nsave ""\n'
         )
         conf = self.root / "supervisord.conf"
@@ -180,51 +202,57 @@ class Stack:
         conf.write_text("\n".join(self._sections()))
 
     def _sections(self) -> Iterable[str]:
-        root, ports = self.root, self.ports
-        yield f"[supervisord]\nlogfile={root}/logs/supervisord.log\npidfile={root}/supervisord.pid\ndirectory={root}"
-        yield f"[unix_http_server]\nfile={_control_socket(root)}\nchmod=0700"
-        yield f"[supervisorctl]\nserverurl=unix://{_control_socket(root)}"
+        ports = self.ports
+        # Paths relative to `root`, where supervisord runs: it expands some of them once and some twice.
+        yield "[supervisord]\nlogfile=logs/supervisord.log\npidfile=supervisord.pid"
+        yield f"[unix_http_server]\nfile={_control_socket(self.root)}\nchmod=0700"
+        yield f"[supervisorctl]\nserverurl=unix://{_control_socket(self.root)}"
         yield (
             "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface"
         )
-        redis_target = {"ENABLE": "on", "ADDRESS": f"127.0.0.1:{ports['redis']}", "PASSWORD": self.keys["redis"]}
-        redis_target |= {"KEY": "stems:notifications", "FORMAT": "access"}
-        minio = {"MINIO_ROOT_USER": "root", "MINIO_ROOT_PASSWORD": self.keys["root"]}
-        minio |= {
+        yield _program("redis", [self.programs.redis, str(self.root / "redis.conf")], {}, autostart=True)
+        address = f"127.0.0.1:{ports['minio']}"
+        command = [self.programs.minio, "server", str(self.root / "minio"), "--quiet", "--address", address]
+        yield _program("minio", command, self._minio_environ(), autostart=True)
+        yield "[group:pipeline]\nprograms=separate,tracks,relay\npriority=20"
+        stems = str(Path(sys.executable).parent / "stems")
+        for name in ("separate", "tracks"):
+            environ = {**self.environ(name), "TMPDIR": str(self.root / "tmp")}
+            yield _program(name, [stems, "serve", name, "--port", str(ports[name])], environ)
+        yield _program("relay", [stems, "relay"], self.environ("relay"))
+
+    def _minio_environ(self) -> dict[str, str]:
+        address = f"127.0.0.1:{self.ports['redis']}"
+        target = {"ENABLE": "on", "ADDRESS": address, "PASSWORD": self.keys["redis"], "FORMAT": "access"}
+        target["KEY"] = naming.NOTIFICATIONS
+        return {
+            "MINIO_ROOT_USER": "root",
+            "MINIO_ROOT_PASSWORD": self.keys["root"],
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
-            "MINIO_NOTIFY_REDIS_QUEUE_DIR_DURABLE": f"{root}/minio-queue",
+            "MINIO_NOTIFY_REDIS_QUEUE_DIR_DURABLE": str(self.root / "minio-queue"),
+            **{f"MINIO_NOTIFY_REDIS_{name}_{i}": value for i in ("FAST", "DURABLE") for name, value in target.items()},
         }
-        minio |= {f"MINIO_NOTIFY_REDIS_{name}_{i}": v for i in ("FAST", "DURABLE") for name, v in redis_target.items()}
-        yield _program("redis", f"{self.programs.redis} {root}/redis.conf", {}, autostart=True)
-        yield _program(
-            "minio",
-            f"{self.programs.minio} server {root}/minio --quiet --address 127.0.0.1:{ports['minio']}",
-            minio,
-            autostart=True,
-        )
-        yield "[group:pipeline]\nprograms=separate,tracks,relay\npriority=20"
-        stems = Path(sys.executable).parent / "stems"
-        for name in ("separate", "tracks"):
-            environ = {**self.environ(name), "TMPDIR": f"{root}/tmp"}
-            yield _program(name, f"{stems} serve {name} --port {ports[name]}", environ)
-        yield _program("relay", f"{stems} relay", self.environ("relay"))
 
 
-def _program(name: str, command: str, environ: Mapping[str, str], *, autostart: bool = False) -> str:
-    # supervisord expands % and splits at commas outside quotes.
-    pairs = ",".join(f'{key}="{value.replace("%", "%%")}"' for key, value in environ.items())
+def _program(name: str, command: list[str], environ: Mapping[str, str], *, autostart: bool = False) -> str:
+    pairs = ",".join(f'{key}="{_escaped(value)}"' for key, value in environ.items())
     return (
-        f"[program:{name}]\ncommand={command}\nenvironment={pairs}\nautostart={str(autostart).lower()}\n"
-        f"autorestart=true\nstartsecs=0\nstartretries=100\npriority=10\nstopwaitsecs=5\nkillasgroup=true\n"
-        f"stdout_logfile=%(here)s/logs/{name}.log\nredirect_stderr=true\nstdout_logfile_maxbytes=10MB"
+        f"[program:{name}]\ncommand={_escaped(shlex.join([*_LEASH, *command]))}\nenvironment={pairs}\n"
+        f"autostart={str(autostart).lower()}\nautorestart=true\nstartsecs=0\nstartretries=100\npriority=10\n"
+        f"stopwaitsecs=5\nkillasgroup=true\n"
+        f"stdout_logfile=logs/{name}.log\nredirect_stderr=true\nstdout_logfile_maxbytes=10MB"
     )
+
+
+def _escaped(text: str) -> str:
+    """Return the text as supervisord's configuration wants it: it expands %."""
+    return text.replace("%", "%%")
 
 
 def _control_socket(root: Path) -> Path:
     """Return the path of supervisord's socket: outside `root`, since such a path has 107 characters at most."""
-    digest = hashlib.sha256(str(root).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"stems-{digest}.sock"
+    return Path("/tmp") / f"stems-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.sock"
 
 
 def _is_free(port: int) -> bool:
@@ -237,13 +265,13 @@ def _is_free(port: int) -> bool:
     return port != 0
 
 
-def _free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now."""
-    probes = [socket.socket() for _ in range(count)]
+def _free_ports() -> dict[str, int]:
+    """Return a port for each part that has one, on which nobody listens now."""
+    probes = [socket.socket() for _ in _PORTS]
     try:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+        return {name: int(probe.getsockname()[1]) for name, probe in zip(_PORTS, probes, strict=True)}
     finally:
         for probe in probes:
             probe.close()

@@ -1,12 +1,15 @@
 """A song dropped into `queue` comes out as stems, whatever it is called and however it was sent."""
 
 import hashlib
+import io
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from minio import Minio
 
 from stems import naming
 from tests.pipeline import RATE_HZ, Pipeline, samples, song, wait_for
@@ -155,9 +158,7 @@ def test_bad_files_die_with_a_reason_and_the_next_song_flows_on(pipeline: Pipeli
         failed = {job["key"]: job for job in pipeline.queue()["failed"]["jobs"]}
         assert reason in failed[path.name]["error"]
         assert reason in pipeline.mc("tag", "list", f"stems/queue/{path.name}")
-    status = subprocess.run(
-        [need("stems"), "status"], env=pipeline.stack.environ("uploader"), capture_output=True, text=True, check=True
-    ).stdout
+    status = stems(pipeline, "status")
     assert "empty.mp3" in status
     assert "truncated" in status
 
@@ -178,6 +179,67 @@ def test_the_list_comes_back_after_redis_lost_everything(pipeline: Pipeline, tmp
     after = wait_for("the list", lambda: pipeline.get("/v1/tracks?limit=1000").get("tracks"))
     assert {track["songhash"] for track in after} == before
     assert kept["songhash"] in before
+
+
+def test_dead_letters_come_back_after_redis_lost_everything_but_dropped_ones(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    for name in ("kept dead.mp3", "dropped dead.mp3"):
+        (tmp_path / name).write_text(f"{name} has no sound\n")
+        etag = pipeline.put(tmp_path / name, name)
+        pipeline.ended(name, etag)
+    stems(pipeline, "dead", "drop", naming.job_id("queue", "dropped dead.mp3", etag))
+    assert pipeline.tags("dropped dead.mp3")["state"] == "dropped"
+    pipeline.redis.flushall()
+
+    def failed() -> dict[str, str] | None:
+        found = {job["key"]: job["error"] for job in pipeline.queue()["failed"]["jobs"]}
+        return found if "kept dead.mp3" in found else None
+
+    found = wait_for("the sweep", failed)
+    assert "not an audio file" in found["kept dead.mp3"]
+    assert "dropped dead.mp3" not in found
+
+
+def test_a_stem_that_was_removed_is_made_again(pipeline: Pipeline, tmp_path: Path) -> None:
+    path = song(tmp_path / "expired.wav", seed=17)
+    pipeline.put(path, "expired.wav")
+    track = pipeline.done("expired.wav")
+    root = Minio(
+        f"127.0.0.1:{pipeline.stack.ports['minio']}",
+        "root",
+        pipeline.stack.keys["root"],
+        secure=False,
+        region="us-east-1",
+    )
+    root.remove_object("output", naming.stem_object(track["songhash"], "bass", "mp3"))
+    root._http.clear()
+    pipeline.put(path, "expired again.wav")
+    again = pipeline.done("expired again.wav")
+    assert stems_of(again) == stems_of(track)
+    assert pipeline.download(f"/v1/tracks/{track['songhash']}/bass")
+
+
+def test_a_song_is_found_under_each_of_its_names(pipeline: Pipeline, tmp_path: Path) -> None:
+    path = song(tmp_path / "two names.wav", seed=18)
+    for key in ("first name.wav", "second name.wav"):
+        pipeline.put(path, key)
+        pipeline.done(key)
+        stems(pipeline, "get", "-f", "-o", str(tmp_path / key), key)
+        assert len(list((tmp_path / key).glob("*/*.mp3"))) == 4
+
+
+def test_a_folder_is_no_song(pipeline: Pipeline, tmp_path: Path) -> None:
+    pipeline.s3.put_object("queue", "made in a console/", io.BytesIO(b""), 0)
+    etag = pipeline.put(song(tmp_path / "in it.wav", seed=19), "made in a console/in it.wav")
+    pipeline.done("made in a console/in it.wav", etag)
+    assert "made in a console/" not in [job["key"] for job in pipeline.queue()["failed"]["jobs"]]
+
+
+def stems(pipeline: Pipeline, *arguments: str) -> str:
+    """Run a command as the user `uploader`."""
+    environ = {**os.environ, **pipeline.stack.environ("uploader")}
+    return subprocess.run([need("stems"), *arguments], env=environ, capture_output=True, text=True, check=True).stdout
 
 
 def test_progress_is_told_while_a_song_is_separated(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -3,11 +3,9 @@
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
-from cloudevents.core.bindings.http import HTTPMessage, from_http_event, to_structured_event
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 
 from stems import naming
 from stems.contract import (
@@ -20,37 +18,7 @@ from stems.contract import (
     reply,
     to_http,
 )
-from stems.errors import BadNotification
-
-SAMPLES = Path(__file__).parents[2] / "events" / "samples"
-EVERY = sorted(path.stem for path in SAMPLES.glob("*.json"))
-LISTED = sorted(path.stem for path in (SAMPLES / "listing").glob("*.json"))
-UPLOADS = [name for name in EVERY if name != "put-tagging"]
-
-
-def sample(name: str) -> dict[str, Any]:
-    """Return the one record of a sample."""
-    (record,) = records((SAMPLES / f"{name}.json").read_bytes())
-    return dict(record)
-
-
-def listing(name: str) -> dict[str, Any]:
-    """Return what a listing said of the same object."""
-    found: dict[str, Any] = json.loads((SAMPLES / "listing" / f"{name}.json").read_bytes())
-    return found
-
-
-def from_listing(name: str) -> Upload:
-    """Return the upload as a sweep sees it."""
-    seen = listing(name)
-    modified = datetime.fromisoformat(seen["last_modified"])
-    return Upload.from_listing(seen["bucket"], seen["key"], seen["etag"], seen["size"], modified)
-
-
-def structured(upload: Upload) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return headers and parsed body of the upload's event in structured mode."""
-    message = to_structured_event(upload.to_event())
-    return dict(message.headers), json.loads(message.body)
+from tests.samples import EVERY, LISTED, SAMPLES, UPLOADS, from_listing, listing, sample, structured
 
 
 def test_there_are_samples_of_everything_subscribed_to() -> None:
@@ -218,139 +186,3 @@ def test_a_reply_tells_of_the_upload() -> None:
     assert time is not None
     assert abs((datetime.now(UTC) - time).total_seconds()) < 60
     assert json.loads(to_http(event)[1]) == {"songhash": "0" * 64}
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"",
-        b"song.mp3",
-        b"\xff\xfe",
-        b"null",
-        b"3",
-        b'"Event"',
-        b"[]",
-        b"{}",
-        b"[null]",
-        b"[3]",
-        b"[[]]",
-        b'["Event"]',
-        b'[{"Event":null}]',
-        b'[{"Event":[]}]',
-        b'[{"Event":"put"}]',
-        b'[{"Event":{"s3":{}}}]',
-        b'[{"Event":[1]}]',
-        b'{"Records":null}',
-        b'{"Records":[]}',
-    ],
-)
-def test_malformed_payloads(payload: bytes) -> None:
-    with pytest.raises(BadNotification):
-        records(payload)
-
-
-def test_a_cut_off_payload() -> None:
-    payload = (SAMPLES / "put.json").read_bytes()
-    for length in range(0, len(payload) - 1, 50):
-        with pytest.raises(BadNotification):
-            records(payload[:length])
-
-
-GOOD = {"name": "queue", "key": "a.mp3", "etag": "0", "sequencer": "18EA47EF11C0097B"}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"name": None},
-        {"name": 3},
-        {"key": None},
-        {"key": ""},
-        {"key": ["a"]},
-        {"etag": None},
-        {"etag": ""},
-        {"sequencer": "yesterday"},
-        {"sequencer": 5},
-    ],
-)
-def test_malformed_records(change: dict[str, Any]) -> None:
-    values = GOOD | change
-    record = {
-        "eventTime": "2026-01-02T03:04:05Z",
-        "s3": {
-            "bucket": {"name": values["name"]},
-            "object": {"key": values["key"], "eTag": values["etag"], "sequencer": values["sequencer"]},
-        },
-    }
-    with pytest.raises(BadNotification):
-        Upload.from_record(record)
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        {},
-        {"s3": None},
-        {"s3": "queue"},
-        {"s3": {"bucket": {"name": "queue"}}},
-        {"s3": {"bucket": {"name": "queue"}, "object": []}},
-        {"s3": {"bucket": {"name": "queue"}, "object": {"key": "a.mp3"}}},
-        {"s3": {"bucket": {"name": "queue"}, "object": {"key": "a.mp3", "eTag": "0"}}},
-        {"eventTime": "soon", "s3": {"bucket": {"name": "queue"}, "object": {"key": "a.mp3", "eTag": "0"}}},
-    ],
-)
-def test_records_with_something_missing(record: dict[str, Any]) -> None:
-    with pytest.raises(BadNotification):
-        Upload.from_record(record)
-
-
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"null", b"3", b"song", b"\xff", b'{"s3": {}}'])
-def test_malformed_bodies_in_binary_mode(body: bytes) -> None:
-    headers, _ = to_http(Upload.from_record(sample("put")).to_event())
-    with pytest.raises(BadNotification):
-        from_http(headers, body)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"ce-id": None},
-        {"ce-id": ""},
-        {"ce-source": None},
-        {"ce-type": None},
-        {"ce-type": TYPE_SEPARATED},
-        {"ce-type": "com.amazonaws.s3.ObjectRemoved:Delete"},
-        {"ce-time": "yesterday"},
-        {"content-type": "text/plain"},
-    ],
-)
-def test_malformed_headers_in_binary_mode(change: dict[str, str | None]) -> None:
-    headers, body = to_http(Upload.from_record(sample("put")).to_event())
-    changed = {name: value for name, value in (headers | change).items() if value is not None}
-    with pytest.raises(BadNotification):
-        from_http(changed, body)
-
-
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"null", b"3", b"song", b"\xff", b"[{}]"])
-def test_malformed_bodies_in_structured_mode(body: bytes) -> None:
-    with pytest.raises(BadNotification):
-        from_http({"content-type": "application/cloudevents+json"}, body)
-
-
-@pytest.mark.parametrize("missing", ["id", "source", "type", "data"])
-def test_missing_attributes_in_structured_mode(missing: str) -> None:
-    headers, body = structured(Upload.from_record(sample("put")))
-    del body[missing]
-    with pytest.raises(BadNotification):
-        from_http(headers, json.dumps(body).encode())
-
-
-def test_batches_are_refused() -> None:
-    _, body = structured(Upload.from_record(sample("put")))
-    with pytest.raises(BadNotification):
-        from_http({"content-type": "application/cloudevents-batch+json"}, json.dumps([body]).encode())
-
-
-def test_a_request_that_is_no_event() -> None:
-    with pytest.raises(BadNotification, match="ce-id"):
-        from_http({}, b"")

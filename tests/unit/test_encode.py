@@ -103,13 +103,13 @@ def test_a_failed_encoding_is_told_and_leaves_no_file(tmp_path: Path) -> None:
         encode(task)
     task.spool.unlink()
     with pytest.raises(EncodeFailed):
-        encode_all([task])
+        list(encode_all([task]))
     assert not list(tmp_path.iterdir())
 
 
 def test_all_jobs_are_encoded(tmp_path: Path) -> None:
     tasks = [job(tmp_path, tone(5000), f"{index}.{format}") for index in range(3) for format in FORMATS]
-    encode_all(tasks)
+    assert set(each.out for each in encode_all(tasks)) == {each.out for each in tasks}
     assert [len(decoded(each.out)) for each in tasks] == [5000] * 9
 
 

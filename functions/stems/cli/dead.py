@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stems import naming
 from stems.cli import shell, terminal
+from stems.errors import ObjectGone
 
 if TYPE_CHECKING:
     from stems.jobs import Job, Jobs
 
 _ID_LENGTH = 8  # enough to be told apart; any unique beginning of an id is understood
-_ALL = 1_000_000
 _JSON = ("{", "[")
 
 
@@ -45,7 +46,7 @@ def list_(as_json: bool) -> None:
     Example:
       stems dead list
     """
-    found = _jobs().view(_ALL).failed_jobs
+    found = _jobs().failed()
     if as_json:
         click.echo(json.dumps([_data(job) for job in found], indent=2, ensure_ascii=False))
     elif not found:
@@ -93,33 +94,51 @@ def retry(ids: tuple[str, ...], everything: bool) -> None:
       stems dead retry 3f9a
       stems dead retry --all
     """
+    _check(ids, everything)
     jobs = _jobs()
-    _each(jobs, ids, everything, jobs.retry, "back in line")
+    _each(jobs, ids, everything, lambda job: jobs.retry(job.id), "back in line")
 
 
 @dead.command()
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @click.option("--all", "everything", is_flag=True, help="Drop all dead letters.")
 def drop(ids: tuple[str, ...], everything: bool) -> None:
-    """Forget dead letters; their uploads stay, tagged `failed`.
+    """Forget dead letters; their uploads stay, tagged `dropped`.
 
     \b
     Example:
       stems dead drop 3f9a
       stems dead drop --all
     """
-    jobs = _jobs()
-    _each(jobs, ids, everything, jobs.drop, "dropped")
+    _check(ids, everything)
+    with shell.needs("minio", "client"):
+        from stems.contract import Upload
+        from stems.storage import Storage
+    jobs, storage = _jobs(), Storage(shell.settings())
+
+    def forget(job: "Job") -> bool:
+        if not jobs.drop(job.id):
+            return False
+        # Else the next sweep would find the tag `failed` and bring the letter back.
+        with suppress(ObjectGone):
+            if job.key and storage.upload_tags(job.key).get(naming.TAG_ETAG) == job.etag:
+                storage.tag(Upload(job.bucket, job.key, job.etag, job.uploaded_ms, {}), "dropped")
+        return True
+
+    _each(jobs, ids, everything, forget, "dropped")
 
 
-def _each(jobs: "Jobs", ids: tuple[str, ...], everything: bool, act: Callable[[str], bool], done: str) -> None:
-    """Act on the letters named. All ids are looked up first: a wrong one changes nothing."""
+def _check(ids: tuple[str, ...], everything: bool) -> None:
     if bool(ids) == everything:
         raise click.UsageError("name dead letters, or use --all")
-    letters = jobs.view(_ALL).failed_jobs if everything else [jobs.dead_letter(prefix)[0] for prefix in ids]
+
+
+def _each(jobs: "Jobs", ids: tuple[str, ...], everything: bool, act: Callable[["Job"], bool], done: str) -> None:
+    """Act on the letters named. All ids are looked up first: a wrong one changes nothing."""
+    letters = jobs.failed() if everything else [jobs.dead_letter(prefix)[0] for prefix in ids]
     count = 0
     for job in dict.fromkeys(letters):
-        if act(job.id):  # somebody else may have been quicker
+        if act(job):  # somebody else may have been quicker
             count += 1
             click.echo(f"{job.id[:_ID_LENGTH]}  {done}  {terminal.plain(job.key or job.name)}")
     if not count:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import click
 from stems import naming
 from stems.cli import progress, shell, terminal
 from stems.cli.listing import connect
-from stems.errors import UnknownTrack
+from stems.errors import ObjectGone, StorageUnavailable, UnknownTrack
 
 if TYPE_CHECKING:
     from stems.cli.rest import Rest
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def get(track: str, folder: Path, force: bool) -> None:
     """Download the stems of a track.
 
-    It is named as the song is, or by the beginning of its hash.
+    It is named as its upload is, as the song is, or by the beginning of its hash.
 
     \b
     Example:
@@ -40,7 +41,7 @@ def get(track: str, folder: Path, force: bool) -> None:
       stems get 3f9a12bc -o /tmp
     """
     rest = connect()
-    found = _find(rest, track)
+    found = _find(rest, _songhash_of_upload(track) or track)
     goal = target(folder, found)
     names = {stem["url"]: f"{stem['stem']}.{stem['format']}" for stem in found["stems"]}
     if not force:
@@ -54,6 +55,18 @@ def target(folder: Path, track: Mapping[str, Any]) -> Path:
     """Return where to write a track: whoever uploaded it chose its name, and thereby no other place than `folder`."""
     name = Path(terminal.plain(naming.song_name(track["name"]))).stem.strip(". ")
     return folder / (name or track["songhash"][:12])
+
+
+def _songhash_of_upload(key: str) -> str | None:
+    """Return what an upload's tags say is its song: of several names for the same bytes the list shows one alone."""
+    settings = shell.settings()
+    if not settings.s3_access_key:
+        return None
+    with shell.needs("minio", "client"):
+        from stems.storage import Storage
+    with suppress(ObjectGone, StorageUnavailable):  # no upload, or none that we may see: the list has the answer
+        return Storage(settings).upload_tags(key).get(naming.TAG_SONGHASH)
+    return None
 
 
 def _find(rest: "Rest", wanted: str) -> dict[str, Any]:

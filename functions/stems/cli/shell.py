@@ -74,7 +74,7 @@ def needs(packages: str, extra: str) -> Iterator[None]:
         if (error.name or "").startswith("stems."):
             raise  # not missing but broken: a traceback says more
         command = click.get_current_context().command_path
-        raise MissingExtra(f"{command} needs {packages}: pip install 'stems[{extra}]'") from error
+        raise MissingExtra(f"{command} needs {packages}: pip install '.[{extra}]' in the checkout of stems") from error
 
 
 def song_options(command: _Command) -> _Command:

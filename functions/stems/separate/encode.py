@@ -5,8 +5,8 @@ Raw files in between, because the gain that keeps the loudest stem from clipping
 
 import os
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +112,10 @@ def encode(job: Encoding) -> None:
         raise EncodeFailed(f"ffmpeg could not write {job.out.name}: {lines[-1] if lines else done.returncode}")
 
 
-def encode_all(jobs: Iterable[Encoding]) -> None:
-    """Run the encodings at the same time, one child process per core, and raise the first error of any."""
+def encode_all(jobs: Iterable[Encoding]) -> Iterator[Encoding]:
+    """Run the encodings, one child process per core at a time; yield each when it is done, raise its error if not."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(encode, jobs):
-            pass
+        futures = {pool.submit(encode, job): job for job in jobs}
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]

@@ -5,10 +5,10 @@ left. So it does not matter at which line the process dies.
 """
 
 import logging
-import tempfile
 import threading
 from collections.abc import Mapping
-from functools import lru_cache
+from dataclasses import replace
+from functools import cache, lru_cache
 from pathlib import Path
 
 from stems import jobs, lease, naming
@@ -19,7 +19,9 @@ from stems.index import Index
 from stems.options import FORMATS, Options
 from stems.record import ModelInfo, Stem, Track
 from stems.separate import model as models
+from stems.separate import scratch
 from stems.separate.model import Model
+from stems.separate.progress import Progress
 from stems.separate.work import Result, Stages, separate_file
 from stems.storage import Fetched, Storage
 
@@ -34,14 +36,20 @@ class Worker:
         self._storage = storage
         self._redis = jobs.connect(settings)
         self._jobs = jobs.Jobs(self._redis)
+        self._progress = Progress(self._jobs)
         self._index = Index(self._redis, storage)
         self._separating = threading.Lock()
-        # The worker's own model and the one that an upload asked for last.
-        self._load = lru_cache(maxsize=2)(lambda name: models.load(name, Path(settings.model_dir)))
+        # The worker's own model stays; beside it, the one that an upload asked for last.
+        self._own = cache(lambda: models.load(settings.model, Path(settings.model_dir)))
+        self._other = lru_cache(maxsize=1)(lambda name: models.load(name, Path(settings.model_dir)))
+        scratch.clean()
 
     def load_model(self) -> Model:
         """Load the worker's own model, once. Raises ModelUnavailable."""
-        return self._load(self._settings.model)
+        return self._own()
+
+    def _model(self, name: str | None) -> Model:
+        return self._own() if name in (None, self._settings.model) else self._other(name)
 
     def do(self, upload: Upload) -> Track:
         """Return the record of the upload's song, separating it if that was not done before.
@@ -49,18 +57,18 @@ class Worker:
         Raises ObjectGone when the bytes are not there any more, other PermanentErrors for a song that cannot be
         separated, InProgress while somebody else is at it, other TransientErrors when a part is away.
         """
-        with lease.held(self._redis, upload.job, self._settings.lease_s), tempfile.TemporaryDirectory() as folder:
-            self._report(upload, state="separating", started_ms=jobs.now_ms(), progress=0)
+        with lease.held(self._redis, upload.job, self._settings.lease_s), scratch.folder() as folder:
+            self._begin(upload)
             stages, path = Stages(), Path(folder) / "upload"
             with stages("fetch"):
                 fetched = self._storage.fetch(upload, path)
             options = Options.from_metadata(_user_metadata(fetched.metadata))
-            model = self._load(options.model or self._settings.model)
+            model = self._model(options.model)
             options.wanted(model.sources)
             self._storage.tag(upload, "separating", songhash=fetched.songhash)
             with lease.held(self._redis, fetched.songhash, self._settings.lease_s):
                 track = self._existing(fetched.songhash, options, model)
-                self._report(upload, songhash=fetched.songhash, reused=int(track is not None))
+                self._progress.tell(upload.job, songhash=fetched.songhash, reused=int(track is not None))
                 if track is None:
                     track = self._separate(upload, fetched, path, options, model, stages)
                 else:
@@ -74,8 +82,9 @@ class Worker:
         track = self._record(songhash)
         if track is None or track.model != _info(model):
             return None
-        wanted = [(stem, name) for stem in options.wanted(model.sources) for name in options.formats]
-        return track if all(track.find(stem, name) for stem, name in wanted) else None
+        wanted = [track.find(stem, name) for stem in options.wanted(model.sources) for name in options.formats]
+        # Objects may have been removed by hand or have expired.
+        return track if all(stem and self._storage.has(stem.object, stem.etag) for stem in wanted) else None
 
     def _record(self, songhash: str) -> Track | None:
         try:
@@ -96,7 +105,7 @@ class Worker:
                 model=model,
                 options=options,
                 max_duration_s=self._settings.max_duration_s,
-                on_progress=lambda part: self._report(upload, progress=round(part, 4)),
+                on_progress=lambda part: self._progress.tell(upload.job, progress=round(part, 4)),
                 name=Path(naming.song_name(upload.key)).stem,
             )
         finally:
@@ -107,7 +116,8 @@ class Worker:
         track = _track(upload, fetched.songhash, model, result, stems, stages.seconds)
         before = self._record(fetched.songhash)
         if before and before.model == track.model:
-            track = track.merged(before)
+            there = tuple(stem for stem in before.stems if self._storage.has(stem.object, stem.etag))
+            track = track.merged(replace(before, stems=there))
         self._storage.put_record(track)
         _log.info("separated", extra={**_extra(upload, track), **track.stages_s})
         return track
@@ -120,12 +130,12 @@ class Worker:
             stems.append(Stem(made.stem, made.format, name, size, etag, result.gain_db))
         return stems
 
-    def _report(self, upload: Upload, **values: str | int | float) -> None:
-        """Tell Redis how the job stands. People wait for this, the song does not: Redis away stops nothing."""
+    def _begin(self, upload: Upload) -> None:
+        """Say that the song is in work; not from the thread, since a late word would deny that it is done."""
         try:
-            self._jobs.update(upload.job, **values)
+            self._jobs.update(upload.job, state="separating", started_ms=jobs.now_ms(), progress=0, error="")
         except StateUnavailable as error:
-            _log.warning("progress not reported: %s", error)
+            _log.warning("the start is not told: %s", error)
 
 
 def _track(

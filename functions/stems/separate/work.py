@@ -11,6 +11,8 @@ from stems.options import Options
 from stems.separate import audio, encode, engine
 from stems.separate.model import Model
 
+_SEPARATING = 0.9  # of all progress; the rest is encoding
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -60,7 +62,7 @@ def separate_file(
     """Write `folder/<stem>.<format>` for every stem and format of `options`.
 
     `folder` also takes the uncompressed audio meanwhile: about 21 MB per minute of song and stem. `on_progress` is told
-    the part done, 0 to 1, after each segment. `name` is what the stems' title tags call the song.
+    the part done, 0 to 1, after each segment and file. `name` is what the stems' title tags call the song.
     Raises BadAudio, BadOptions, EncodeFailed.
     """
     wanted, stages = options.wanted(model.sources), Stages()
@@ -73,13 +75,13 @@ def separate_file(
         plan = engine.plan(model, song.length)
         for count, block in enumerate(engine.separate(model, song), start=1):
             stems.write(block, song)
-            on_progress(count / plan.segments)
+            on_progress(_SEPARATING * count / plan.segments)
     spool.unlink()
     with stages("encode"):
         gain = stems.gain
         made = [Made(stem, fmt, folder / f"{stem}.{fmt}") for stem in wanted for fmt in options.formats]
         title = name or path.stem
-        encode.encode_all(
+        encodings = (
             encode.Encoding(
                 spool=stems.path(each.stem),
                 out=each.path,
@@ -91,6 +93,8 @@ def separate_file(
             )
             for each in made
         )
+        for count, _ in enumerate(encode.encode_all(encodings), start=1):
+            on_progress(_SEPARATING + (1 - _SEPARATING) * count / len(made))
     for stem in wanted:
         stems.path(stem).unlink()
     return Result(tuple(made), song.duration_s, round(20 * math.log10(gain), 3), stages.seconds)

@@ -1,8 +1,11 @@
 """/v1/tracks: the list of tracks, newest first, and single track records."""
 
+from contextlib import suppress
+
 from flask import Blueprint, Response, jsonify, request, url_for
 from werkzeug.exceptions import BadRequest
 
+from stems.errors import StateUnavailable, UnknownTrack
 from stems.index import Index
 from stems.storage import Storage
 from stems.tracks import bodies, parameters
@@ -30,7 +33,13 @@ def routes(index: Index, storage: Storage) -> Blueprint:
 
     @blueprint.get("/<songhash>")
     def track(songhash: str) -> Response:
-        response = jsonify(bodies.track(storage.track(parameters.songhash(songhash))))
+        try:
+            found = storage.track(parameters.songhash(songhash))
+        except UnknownTrack:  # removed or expired, perhaps only now
+            with suppress(StateUnavailable):
+                index.forget(songhash)
+            raise
+        response = jsonify(bodies.track(found))
         response.add_etag()
         response.cache_control.no_cache = True
         response.make_conditional(request)

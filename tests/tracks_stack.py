@@ -1,0 +1,149 @@
+"""The REST function as its users meet it: gunicorn, MinIO and Redis are real, tracks are put in the bucket by hand."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from minio import Minio
+
+from stems import jobs, naming
+from stems.config import Settings
+from stems.index import Index
+from stems.record import ModelInfo, Stem, Track
+from stems.storage import Storage
+from tests.programs import CHECKOUT
+from tests.servers import free_port, minio_command, redis_command, until
+
+USER, PASSWORD = "tracks-test", "tracks-test-secret"
+CONFIG = CHECKOUT / "functions" / "stems" / "tracks" / "gunicorn.conf.py"
+SONG = bytes(range(256)) * 4  # 1024 bytes, every one known by its place
+MB = 1 << 20
+
+
+class Stack:
+    """MinIO, Redis and the function, each to be killed and started again on its port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ports = {name: free_port() for name in ("minio", "redis", "tracks")}
+        self.programs: dict[str, subprocess.Popen[bytes]] = {}
+        # The two names of this machine stand for the endpoint inside and the one for people.
+        self.environ = {
+            "STEMS_S3_ENDPOINT": f"http://127.0.0.1:{self.ports['minio']}",
+            "STEMS_S3_PUBLIC_ENDPOINT": f"http://localhost:{self.ports['minio']}",
+            "STEMS_S3_ACCESS_KEY": USER,
+            "STEMS_S3_SECRET_KEY": PASSWORD,
+            "STEMS_REDIS_URL": f"redis://127.0.0.1:{self.ports['redis']}/0",
+        }
+        self.settings = Settings.from_env(self.environ)
+        self.http = urllib3.PoolManager(retries=False, timeout=20)
+        self.s3 = Minio(f"127.0.0.1:{self.ports['minio']}", USER, PASSWORD, secure=False, http_client=self.http)
+        self.redis: Any = jobs.connect(self.settings)
+        self.index = Index(self.redis, Storage(self.settings))
+
+    def start(self, name: str) -> None:
+        port = self.ports[name]
+        if name == "minio":
+            command = minio_command(port, self.folder / "minio")
+            environ = {"MINIO_ROOT_USER": USER, "MINIO_ROOT_PASSWORD": PASSWORD}
+        elif name == "redis":
+            command = redis_command(port)
+            environ = {}
+        else:
+            command = [sys.executable, "-m", "gunicorn", "--config", str(CONFIG), "stems.tracks.app:create_app()"]
+            environ = {**self.environ, "PORT": str(port), "PYTHONPATH": str(CHECKOUT / "functions")}
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.programs[name] = subprocess.Popen(
+                command, env={**os.environ, **environ}, cwd=self.folder, stdout=log, stderr=log
+            )
+        ready: Mapping[str, Callable[[], object]] = {
+            "minio": lambda: self.http.request("GET", f"http://127.0.0.1:{port}/minio/health/ready").status == 200,
+            "redis": self.redis.ping,
+            "tracks": lambda: self.get("/health/live").status == 200,
+        }
+        until(ready[name])
+
+    def kill(self, name: str) -> None:
+        program = self.programs.pop(name)
+        program.send_signal(signal.SIGTERM if name == "tracks" else signal.SIGKILL)
+        program.wait(40)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Any:
+        url = f"http://127.0.0.1:{self.ports['tracks']}{path}"
+        return self.http.request(method, url, headers=headers, redirect=False)
+
+    def open(self, path: str) -> Any:
+        """Ask with a client of its own and leave the body unread."""
+        pool = urllib3.HTTPConnectionPool("127.0.0.1", self.ports["tracks"], timeout=20)
+        response = pool.request("GET", path, preload_content=False, retries=False)
+        assert response.status in (200, 206)
+        return response
+
+    def put(self, number: int, *, name: str = "Song.mp3", created_ms: int | None = None, **stems: bytes) -> Track:
+        """Put a track in the bucket: stems are given as `vocals_mp3=...`."""
+        songhash = hashlib.sha256(str(number).encode()).hexdigest()
+        made = tuple(self.put_stem(songhash, *given.split("_"), body=body) for given, body in stems.items())
+        model = ModelInfo("htdemucs", "0" * 64, False, "fp32")
+        created_ms = 1_700_000_000_000 + number if created_ms is None else created_ms
+        track = Track(
+            songhash,
+            name,
+            "queue",
+            f"in/{name}",
+            "e" * 32,
+            180.5,
+            44100,
+            2,
+            model,
+            created_ms,
+            made,
+            {"fetch": 0.1},
+        )
+        self.put_object(naming.record_object(songhash), track.to_json())
+        return track
+
+    def put_stem(self, songhash: str, stem: str, format: str, *, body: bytes) -> Stem:
+        name = naming.stem_object(songhash, stem, format)
+        return Stem(stem, format, name, len(body), self.put_object(name, body), 0.0)
+
+    def put_object(self, name: str, body: bytes) -> str:
+        return self.s3.put_object("output", name, io.BytesIO(body), len(body)).etag or ""
+
+    def clear(self) -> None:
+        for item in self.s3.list_objects("output"):
+            self.s3.remove_object("output", item.object_name or "")
+        self.redis.flushall()
+
+    def worker(self) -> Path:
+        """The folder in /proc of gunicorn's worker."""
+        master = self.programs["tracks"].pid
+        (child,) = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        return Path("/proc") / child
+
+    def rss_mb(self) -> float:
+        (line,) = (line for line in (self.worker() / "status").read_text().splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+
+def problem(response: Any, status: int, *words: str) -> None:
+    """Assert that the answer is a problem of this status whose detail has these words."""
+    assert response.status == status, response.data
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body = json.loads(response.data)
+    assert body["status"] == status
+    for word in words:
+        assert word in body["detail"]
+    if status == 503:
+        assert int(response.headers["Retry-After"]) >= 1
+
+
+def url(track: Track, stem: str = "vocals.mp3") -> str:
+    return f"/v1/tracks/{track.songhash}/{stem}"
