@@ -19,16 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("track", metavar="SONGHASH|NAME")
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("stems-out"),
-    show_default=True,
-    metavar="DIR",
-    help="Write to DIR/<name of the song>/<stem>.<format>.",
-)
+@shell.output_option
 @click.option("-f", "--force", is_flag=True, help="Replace stems that are already there; without it, they are refused.")
 def get(track: str, folder: Path, force: bool) -> None:
     """Download the stems of a track.

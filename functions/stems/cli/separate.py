@@ -21,16 +21,7 @@ _NO_LIMIT = 0  # STEMS_MAX_DURATION_S is about the requests of a service; there 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("stems-out"),
-    show_default=True,
-    metavar="DIR",
-    help="Write to DIR/<name of the song>/<stem>.<format>.",
-)
+@shell.output_option
 @shell.song_options
 @click.option(
     "-f", "--force", is_flag=True, help="Replace stems that are already there; without it, such a song fails."

@@ -77,6 +77,20 @@ def needs(packages: str, extra: str) -> Iterator[None]:
         raise MissingExtra(f"{command} needs {packages}: pip install '.[{extra}]' in the checkout of stems") from error
 
 
+def output_option(command: _Command) -> _Command:
+    """Add the option `folder`: where stems are written."""
+    return click.option(
+        "-o",
+        "--output",
+        "folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("stems-out"),
+        show_default=True,
+        metavar="DIR",
+        help="Write to DIR/<name of the song>/<stem>.<format>.",
+    )(command)
+
+
 def song_options(command: _Command) -> _Command:
     """Add the options that say what is asked of a song: `model`, `stems`, `format`."""
     formats = ", ".join(FORMATS)

@@ -1,5 +1,6 @@
 """The function `separate`: one CloudEvent in, one song separated, one CloudEvent out."""
 
+import errno
 import logging
 import threading
 
@@ -75,6 +76,10 @@ def create_app(settings: Settings | None = None) -> Flask:
         except ObjectGone as error:
             _log.info("gone: %s", error, extra={"key": upload.key})
             return _answer(reply(TYPE_GONE, upload, {"bucket": upload.bucket, "key": upload.key, "reason": str(error)}))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise TransientError("this worker has no space left for the audio it has in work", 5) from error
         except StemsError as error:
             _log.warning("%s: %s", type(error).__name__, error, extra={"key": upload.key, "job": upload.job})
             raise

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 _PREFIX = "stems-"
@@ -23,10 +24,9 @@ def clean() -> None:
 
 
 def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    with suppress(PermissionError):  # somebody else's process, but one that lives
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
     return True
