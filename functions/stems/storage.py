@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import unquote_plus
 
 import urllib3
 from minio import Minio
@@ -219,7 +220,8 @@ def _translated(what: str) -> Iterator[None]:
 
 
 def _tags(item: Object) -> Mapping[str, str]:
-    return dict(item.tags or {})
+    # In a listing, MinIO gives them form-encoded, and the client leaves them so.
+    return {unquote_plus(name): unquote_plus(value) for name, value in (item.tags or {}).items()}
 
 
 def _tag_value(text: str) -> str:

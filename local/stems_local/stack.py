@@ -97,6 +97,8 @@ class Stack:
 
     def running(self) -> bool:
         """Tell whether a supervisord runs on this state, started by whomever."""
+        if self._supervisor is not None:
+            return self._supervisor.poll() is None
         with socket.socket(socket.AF_UNIX) as client:
             return client.connect_ex(str(_control_socket(self.root))) == 0
 
