@@ -225,5 +225,5 @@ def _tags(item: Object) -> Mapping[str, str]:
 
 
 def _tag_value(text: str) -> str:
-    allowed = "".join(c if c.isalnum() or c in _TAG_CHARACTERS else " " for c in text)
+    allowed = "".join(c if (c.isascii() and c.isalnum()) or c in _TAG_CHARACTERS else " " for c in text)
     return " ".join(allowed.split())[:256]

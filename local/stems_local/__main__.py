@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -66,14 +66,16 @@ def up(state: Path) -> None:
     env_file, stack = state / "env", Stack(state / "state", _programs(), overrides=_own_settings())
     try:
         with _running(stack):
-            write_env(stack, env_file)
-            say(_welcome(stack, env_file))
-            demo.follow_log(stack)
-            env_file.unlink(missing_ok=True)
+            try:
+                write_env(stack, env_file)
+                say(_welcome(stack, env_file))
+                demo.follow_log(stack)
+            finally:
+                env_file.unlink(missing_ok=True)
             raise StemsError("the supervisor of the pipeline has ended, and everything with it; `make up` goes on")
     except KeyboardInterrupt:
-        env_file.unlink(missing_ok=True)
-        say("Stopped. What is in the queue and in the buckets stays.")
+        with suppress(OSError):
+            say("Stopped. What is in the queue and in the buckets stays.")
 
 
 @main.command()
@@ -97,19 +99,19 @@ def _running(stack: Stack) -> Iterator[Stack]:
     def interrupt(*_: object) -> None:
         for number in _SIGNALS:  # once is enough: stopping must not be interrupted
             signal.signal(number, signal.SIG_IGN)
+        with suppress(OSError):  # the terminal may be what has gone
+            say("\nStopping ...")
         raise KeyboardInterrupt
 
     for number in _SIGNALS:
-        signal.signal(number, interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, interrupt)
     started = time.monotonic()
     say("Starting MinIO, Redis, relay, separate and tracks ...")
+    stack.start()  # where this fails, it stops what it started, and nobody else's
     try:
-        stack.start()
         say(f"  ready after {time.monotonic() - started:.1f} s")
         yield stack
-    except KeyboardInterrupt:
-        say("\nStopping ...")
-        raise
     finally:
         stack.stop()
 

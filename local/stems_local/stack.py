@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stems import naming
-from stems.errors import ConfigError
+from stems.errors import ConfigError, StemsError
 from stems_local.programs import Programs
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -126,11 +126,17 @@ class Stack:
         """Stop everything, the functions before the stores, and wait for it."""
         if self._supervisor is not None:
             self._supervisor.terminate()
-            self._supervisor.wait(_STOP_S)
+            try:
+                self._supervisor.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self._supervisor.kill()  # what it started ends with it
+                self._supervisor.wait()
         elif self.running():
             self.control("shutdown")
             deadline = time.monotonic() + _STOP_S
-            while self.running() and time.monotonic() < deadline:
+            while self.running():
+                if time.monotonic() > deadline:
+                    raise StemsError(f"the pipeline on {self.root} does not stop; see {self.root}/logs/supervisord.log")
                 time.sleep(0.1)
 
     def _check_ports(self) -> None:
@@ -248,7 +254,9 @@ def _program(name: str, command: list[str], environ: Mapping[str, str], *, autos
 
 
 def _escaped(text: str) -> str:
-    """Return the text as supervisord's configuration wants it: it expands %."""
+    """Return the text as supervisord's configuration wants it. Raises ConfigError for what that cannot hold."""
+    if '"' in text or " #" in text or " ;" in text:
+        raise ConfigError(f'{text}: supervisord cannot take a path or a setting with ", " #" or " ;" in it')
     return text.replace("%", "%%")
 
 

@@ -133,6 +133,8 @@ def test_up_says_what_to_try_and_ctrl_c_stops_all_of_it(programs: Programs, tmp_
         second = subprocess.run(local(state, "up"), capture_output=True, text=True, timeout=60, check=False)
         assert second.returncode == 1
         assert "already runs" in second.stderr
+        status = subprocess.run(["sh", "-ec", f". {state}/env && stems status"], capture_output=True, check=False)
+        assert status.returncode == 0, "the first one goes on"
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)

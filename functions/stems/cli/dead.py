@@ -117,13 +117,11 @@ def drop(ids: tuple[str, ...], everything: bool) -> None:
     jobs, storage = _jobs(), Storage(shell.settings())
 
     def forget(job: "Job") -> bool:
-        if not jobs.drop(job.id):
-            return False
-        # Else the next sweep would find the tag `failed` and bring the letter back.
+        # The tag first: a sweep that finds `failed`, or nothing, brings the letter back.
         with suppress(ObjectGone):
-            if job.key and storage.upload_tags(job.key).get(naming.TAG_ETAG) == job.etag:
+            if job.key and storage.upload_tags(job.key).get(naming.TAG_ETAG, job.etag) == job.etag:
                 storage.tag(Upload(job.bucket, job.key, job.etag, job.uploaded_ms, {}), "dropped")
-        return True
+        return jobs.drop(job.id)
 
     _each(jobs, ids, everything, forget, "dropped")
 

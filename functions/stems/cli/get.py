@@ -32,7 +32,10 @@ def get(track: str, folder: Path, force: bool) -> None:
       stems get 3f9a12bc -o /tmp
     """
     rest = connect()
-    found = _find(rest, _songhash_of_upload(track) or track)
+    try:
+        found = _find(rest, _songhash_of_upload(track) or track)
+    except UnknownTrack:  # the result has expired, or the tag is older than the index
+        found = _find(rest, track)
     goal = target(folder, found)
     names = {stem["url"]: f"{stem['stem']}.{stem['format']}" for stem in found["stems"]}
     if not force:
@@ -51,12 +54,13 @@ def target(folder: Path, track: Mapping[str, Any]) -> Path:
 def _songhash_of_upload(key: str) -> str | None:
     """Return what an upload's tags say is its song: of several names for the same bytes the list shows one alone."""
     settings = shell.settings()
-    if not settings.s3_access_key:
+    if not key or naming.is_songhash(key) or not settings.s3_access_key:
         return None
     with shell.needs("minio", "client"):
         from stems.storage import Storage
     with suppress(ObjectGone, StorageUnavailable):  # no upload, or none that we may see: the list has the answer
-        return Storage(settings).upload_tags(key).get(naming.TAG_SONGHASH)
+        tags = Storage(settings).upload_tags(key)
+        return tags.get(naming.TAG_SONGHASH) if tags.get(naming.TAG_STATE) == "done" else None
     return None
 
 

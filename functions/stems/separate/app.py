@@ -45,7 +45,7 @@ class _Warmth:
         if not self._done.is_set():
             raise TransientError("the model is being loaded")
         if self._error:
-            raise self._error
+            raise self._error.with_traceback(None)  # each probe would add to it
 
     def wait(self) -> None:
         """Wait until the model is loaded. Raises TransientError if it cannot be: no fault of the song that waits."""

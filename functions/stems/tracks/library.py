@@ -36,8 +36,9 @@ def routes(index: Index, storage: Storage) -> Blueprint:
         try:
             found = storage.track(parameters.songhash(songhash))
         except UnknownTrack:  # removed or expired, perhaps only now
-            with suppress(StateUnavailable):
+            with suppress(StateUnavailable, UnknownTrack):
                 index.forget(songhash)
+                index.add(storage.track(songhash))  # where the record was written just now
             raise
         response = jsonify(bodies.track(found))
         response.add_etag()
