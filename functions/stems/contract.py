@@ -19,8 +19,7 @@ from stems.errors import BadNotification
 
 # MinIO's `--event put` would also tell of tags, retention and legal hold: no new bytes in those.
 EVENT_NAMES = tuple(f"s3:ObjectCreated:{kind}" for kind in ("Put", "Post", "Copy", "CompleteMultipartUpload"))
-TYPE_PREFIX = "com.amazonaws."
-_TYPES = frozenset(TYPE_PREFIX + name.replace("s3:", "s3.", 1) for name in EVENT_NAMES)
+_TYPE_PREFIX = "com.amazonaws.s3."
 TYPE_SEPARATED = "dev.stems.track.separated"
 TYPE_GONE = "dev.stems.upload.gone"
 
@@ -92,13 +91,21 @@ class Upload:
             {
                 "id": f"{answer.get('x-amz-request-id', self.job)}.{answer.get('x-amz-id-2', self.uploaded_ms)}",
                 "source": source,
-                "type": TYPE_PREFIX + "s3." + str(record.get("eventName", "")).removeprefix("s3:"),
+                "type": _type(str(record.get("eventName", ""))),
                 "subject": self.key,
                 "time": datetime.fromtimestamp(self.uploaded_ms / 1000, UTC),
                 "datacontenttype": "application/json",
             },
             dict(record),
         )
+
+
+def _type(event_name: str) -> str:
+    """Return the CloudEvent type of an S3 event; MinIO's names have an `s3:` that those of AWS have not."""
+    return _TYPE_PREFIX + event_name.removeprefix("s3:")
+
+
+_TYPES = frozenset(map(_type, EVENT_NAMES))
 
 
 def records(payload: bytes) -> list[Mapping[str, Any]]:

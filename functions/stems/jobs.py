@@ -92,7 +92,6 @@ class QueueView:
     waiting: int
     running: int
     failed: int
-    unread: int
     waiting_jobs: tuple[Job, ...]
     running_jobs: tuple[Job, ...]
     failed_jobs: tuple[Job, ...]
@@ -144,13 +143,13 @@ class Jobs:
         with translated():
             relays = self._redis.zrange(naming.RELAYS, 0, -1)
             pipe = self._redis.pipeline()
-            pipe.zcard(naming.WAITING).zcard(naming.DEAD).llen(naming.NOTIFICATIONS)
+            pipe.zcard(naming.WAITING).zcard(naming.DEAD)
             pipe.zrange(naming.WAITING, 0, limit - 1)
             pipe.zrevrange(naming.DEAD, 0, limit - 1)
             pipe.lrange(naming.NOTIFICATIONS, 0, limit - 1)
             for relay in relays:
                 pipe.smembers(naming.delivering_key(relay))
-            waiting, failed, unread, waiting_ids, failed_ids, payloads, *delivering = pipe.execute()
+            waiting, failed, waiting_ids, failed_ids, payloads, *delivering = pipe.execute()
             running_ids = sorted(set().union(*delivering))
             found = {job.id: job for job in self._load([*waiting_ids, *running_ids[:limit], *failed_ids])}
         unread_jobs = [job for job in _unread(payloads) if job.id not in found]
@@ -158,7 +157,6 @@ class Jobs:
             waiting=waiting + len(unread_jobs),
             running=len(running_ids),
             failed=failed,
-            unread=unread,
             waiting_jobs=tuple([found[i] for i in waiting_ids if i in found] + unread_jobs)[:limit],
             running_jobs=tuple(found[i] for i in running_ids[:limit] if i in found),
             failed_jobs=tuple(found[i] for i in failed_ids if i in found),
