@@ -4,7 +4,7 @@ PY := .venv/bin/python
 LOCAL := $(PY) -m stems_local
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup demo up down test lint format bench requirements clean
+.PHONY: help setup sounds demo up down test lint format bench requirements clean
 
 help: ## Tell what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -14,6 +14,9 @@ help: ## Tell what there is
 
 setup: .venv/.ready ## Get everything: virtual environment, MinIO, mc, Redis
 	@$(LOCAL) setup
+
+sounds: ## Get what the tests' song maker plays: FluidSynth, espeak-ng, soundfonts
+	@local/sounds.sh
 
 demo: .venv/.ready ## Separate a song through the whole pipeline and show where the time goes (SONG=file: yours)
 	@$(LOCAL) demo $(if $(SONG),"$(SONG)")

@@ -3,14 +3,27 @@
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from stems.separate.audio import ffmpeg
+from tests.data.songmaker.fonts import FONTS
 
 # `make setup` builds minio and mc into the first, and pip puts console scripts into the second.
 CHECKOUT = Path(__file__).resolve().parents[1]
 FOLDERS = (CHECKOUT / ".stems" / "bin", CHECKOUT / ".venv" / "bin")
+# What `make sounds` installs.
+SOUNDS = ("espeak-ng", "fluidsynth")
+
+
+def need_sounds() -> None:
+    """Skip the calling test (fail it in CI) where the song maker has nothing to play on."""
+    for name in SOUNDS:
+        need(name)
+    for name in ("fluid", "tim"):
+        if not FONTS[name].path.is_file():
+            _missing(str(FONTS[name].path), "sounds")
 
 
 def need(name: str) -> str:
@@ -20,8 +33,12 @@ def need(name: str) -> str:
     folders = [*map(str, FOLDERS), os.environ.get("PATH", "")]
     path = shutil.which(name, path=os.pathsep.join(folders))
     if path is None:
-        message = f"{name} is not installed: run `make setup`"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        _missing(name, "sounds" if name in SOUNDS else "setup")
     return path
+
+
+def _missing(what: str, target: str) -> NoReturn:
+    message = f"{what} is not installed: run `make {target}`"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)

@@ -1,0 +1,1 @@
+"""Make multitrack songs of known stems to train small separation networks with."""
