@@ -1,0 +1,1 @@
+"""Training of the bundled network `demo`: data, augmentation, architecture, loop and evaluation."""
