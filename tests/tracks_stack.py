@@ -91,7 +91,7 @@ class Stack:
         """Put a track in the bucket: stems are given as `vocals_mp3=...`."""
         songhash = hashlib.sha256(str(number).encode()).hexdigest()
         made = tuple(self.put_stem(songhash, *given.split("_"), body=body) for given, body in stems.items())
-        model = ModelInfo("htdemucs", "0" * 64, False, "fp32")
+        model = ModelInfo("htdemucs", "0" * 64, "fp32")
         created_ms = 1_700_000_000_000 + number if created_ms is None else created_ms
         track = Track(
             songhash,

@@ -95,7 +95,7 @@ class Settings:
     grace_s: float = _setting("STEMS_GRACE_S", _number(0), "10")
 
     # separate
-    model: str = _setting("STEMS_MODEL", _text, "untrained")
+    model: str = _setting("STEMS_MODEL", _text, "demo")
     model_dir: str = _setting("STEMS_MODEL_DIR", _text, "models")
     lease_s: float = _setting("STEMS_LEASE_S", _number(1), "20")
     max_duration_s: float = _setting("STEMS_MAX_DURATION_S", _number(0), "3600")

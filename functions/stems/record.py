@@ -21,12 +21,12 @@ class Stem:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What made the stems. `digest`: SHA-256 of the weights; `untrained`: the stems are no separation at all."""
+    """What made the stems. `digest`: SHA-256 of the weights; `note`: what to know of such stems, or empty."""
 
     name: str
     digest: str
-    untrained: bool
     precision: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def demo_command(state: Path, song: Path | None, out: Path) -> None:
     # A demo shows the whole way: nothing may be there already.
     shutil.rmtree(root, ignore_errors=True)
     with _running(Stack(root, programs, overrides=_own_settings())) as stack:
-        demo.play(stack, song or CHECKOUT / "tests" / "data" / "song.mp3", out, say)
+        demo.play(stack, song or demo.BUNDLED, out, say)
     say("\nStopped what was started. `make up` keeps it running for your own songs.")
 
 

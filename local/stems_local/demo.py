@@ -8,20 +8,21 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from stems.errors import StemsError
-from stems_local.stack import Stack
+from stems_local import quality
+from stems_local.stack import CHECKOUT, Stack
 
 Say = Callable[[str], None]
 
+BUNDLED = CHECKOUT / "tests" / "data" / "song.mp3"
+
 _POLL_S = 0.1
-_UNTRAINED = """
-NOTE: the model is `untrained`: the right kind of network, random weights.
-These stems show that the pipeline works; they are NOT a separation.
-For one, where there is a network:
+_ADVICE = """
+For one that was trained on real music, where there is a network:
   .venv/bin/stems model fetch htdemucs
   STEMS_MODEL=htdemucs make demo"""
 _BAR = 30
@@ -45,15 +46,24 @@ def play(stack: Stack, song: Path, out: Path, say: Say) -> None:
         target = folder / f"{stem['stem']}.{stem['format']}"
         with urllib.request.urlopen(stack.tracks_url + stem["url"]) as source, target.open("wb") as file:
             shutil.copyfileobj(source, file)
-        say(f"  {target.name:<14} {target.stat().st_size / 1e6:6.2f} MB")
+        say(f"  {target.name:<14} {target.stat().st_size / 1e6:6.2f} MB{_quality(song, stem, target)}")
     say("\nWhere the time went")
     say(f"  {'upload':<10} {uploaded - started:6.2f} s")
     for stage, seconds in track["stages_s"].items():
         say(f"  {stage:<10} {seconds:6.2f} s")
     total = done - uploaded
     say(f"  {'all':<10} {total:6.2f} s from the end of the upload to the stems")
-    if model["untrained"]:
-        say(_UNTRAINED)
+    if model["note"]:
+        say(f"\nNOTE: the model `{model['name']}`: {model['note']}.{_ADVICE}")
+
+
+def _quality(song: Path, stem: Mapping[str, Any], delivered: Path) -> str:
+    """Return how good a stem of the bundled song is: its true stems lie beside it."""
+    truth = BUNDLED.with_suffix("") / f"{stem['stem']}.mp3"
+    if song != BUNDLED or not truth.is_file():
+        return ""
+    before, after = quality.compare(truth, song), quality.compare(truth, delivered, stem["gain_db"])
+    return f"   SDR {after:5.1f} dB   ({before:5.1f} dB in the song)"
 
 
 def follow_log(stack: Stack) -> None:

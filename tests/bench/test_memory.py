@@ -17,7 +17,7 @@ MINUTES = (1, 10, 60)
 @pytest.mark.bench
 @pytest.mark.timeout(1800)
 def test_memory_does_not_grow_with_the_song(tmp_path: Path) -> None:
-    print(f"\n{machine()}\n`stems separate` with the model untrained: 4 MP3 stems")
+    print(f"\n{machine()}\n`stems separate` with the model demo: 4 MP3 stems")
     for minutes in MINUTES:
         song = tmp_path / f"{minutes}.mp3"
         noise = f"anoisesrc=d={60 * minutes}:a=0.2:c=pink"

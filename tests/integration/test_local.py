@@ -40,7 +40,7 @@ def test_demo_separates_a_song_and_leaves_nothing_running(programs: Programs, tm
     assert sorted(p.name for p in (tmp_path / "out" / "mine").iterdir()) == [
         f"{stem}.mp3" for stem in ("bass", "drums", "other", "vocals")
     ]
-    for word in ("mc cp", "/v1/tracks", "separate", "encode", "untrained", "NOT a separation", "Stopped"):
+    for word in ("mc cp", "/v1/tracks", "separate", "encode", "model demo", "synthetic music", "Stopped"):
         assert word in done.stdout
     assert not left_of(state)
     assert (state / "demo").stat().st_mode & 0o077 == 0, "songs and secrets are the user's own"
@@ -150,6 +150,6 @@ def test_the_command_line_separates_without_a_server(tmp_path: Path) -> None:
     done = subprocess.run([*command, str(bad), str(good)], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert "empty (0 bytes)" in done.stderr
-    assert "untrained" in done.stderr
+    assert "synthetic music" in done.stderr
     made = sorted(path.name for path in (tmp_path / "out" / "good song").iterdir())
     assert made == ["no_vocals.wav", "vocals.wav"]

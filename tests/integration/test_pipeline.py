@@ -30,7 +30,8 @@ def test_mc_cp_gives_four_stems_as_long_as_the_song(pipeline: Pipeline, tmp_path
 
     assert track["songhash"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert track["name"] == "first.wav"
-    assert track["model"]["untrained"] is True
+    assert track["model"]["name"] == "untrained"
+    assert "no separation" in track["model"]["note"]
     assert stems_of(track) == {(stem, "mp3") for stem in FOUR}
     listed = pipeline.mc("ls", "stems/output/")
     for stem in FOUR:

@@ -76,7 +76,7 @@ def model_of(*networks: Any, weights: list[list[float]] | None = None) -> Model:
     sources = tuple(getattr(networks[0], "sources", FOUR))
     table = weights or [[1.0] * len(sources) for _ in networks]
     parts = tuple(Part(each, tuple(row), SEGMENT) for each, row in zip(networks, table, strict=True))
-    return Model("test", sources, RATE_HZ, 2, parts, "", True)
+    return Model("test", sources, RATE_HZ, 2, parts, "")
 
 
 def joined(blocks: list[Block]) -> torch.Tensor:
@@ -144,7 +144,7 @@ def test_a_part_without_any_weight_is_not_run() -> None:
 def test_a_bag_of_unequal_segments_is_refused() -> None:
     parts = (Part(Unit(), (1.0,) * 4, SEGMENT), Part(Unit(), (1.0,) * 4, 2 * SEGMENT))
     with pytest.raises(ModelUnavailable, match="one segment length"):
-        Model("test", tuple(FOUR), RATE_HZ, 2, parts, "", True)
+        Model("test", tuple(FOUR), RATE_HZ, 2, parts, "")
 
 
 def test_any_division_of_a_song_gives_the_same_samples() -> None:

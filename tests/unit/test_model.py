@@ -14,6 +14,7 @@ from demucs.htdemucs import HTDemucs
 from safetensors.torch import save_file
 
 from stems.errors import BadOptions, ModelUnavailable
+from stems.separate import model as models
 from stems.separate.model import available, load
 
 FOUR = ["drums", "bass", "other", "vocals"]
@@ -62,7 +63,7 @@ def test_untrained_is_the_same_model_every_time(tmp_path: Path) -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
     one, other = load("untrained", tmp_path), load("untrained", tmp_path / "missing")
-    assert one.untrained
+    assert "random weights" in one.note
     assert one.sources == ("drums", "bass", "other", "vocals")
     assert (one.sample_rate_hz, one.channels) == (44100, 2)
     assert one.digest == other.digest
@@ -70,10 +71,33 @@ def test_untrained_is_the_same_model_every_time(tmp_path: Path) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_the_bundled_model_separates_four_stems_and_says_what_it_is(tmp_path: Path) -> None:
+    model = load("demo", tmp_path)
+    assert model.sources == ("drums", "bass", "other", "vocals")
+    assert (model.sample_rate_hz, model.channels) == (44100, 2)
+    assert "synthetic music" in model.note
+    assert model.digest == models._DEMO_SHA256
+    assert models._DEMO_FILE.stat().st_size < 8e6
+    card = models._DEMO_FILE.with_suffix(".md").read_text()
+    assert model.digest in card
+
+
+def test_a_damaged_bundled_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = bytearray(models._DEMO_FILE.read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "demo.safetensors").write_bytes(damaged)
+    monkeypatch.setattr(models, "_DEMO_FILE", tmp_path / "demo.safetensors")
+    with pytest.raises(ModelUnavailable, match=f"not {models._DEMO_SHA256}"):
+        load("demo", tmp_path)
+    (tmp_path / "demo.safetensors").write_bytes(damaged[:1000])
+    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
+        load("demo", tmp_path)
+
+
 def test_a_safetensors_model_is_loaded_ready_for_inference(tmp_path: Path) -> None:
     save_safetensors(tmp_path / "mine.safetensors", network())
     model = load("mine", tmp_path)
-    assert (model.name, model.untrained, model.segment_length) == ("mine", False, 12000)
+    assert (model.name, model.note, model.segment_length) == ("mine", "", 12000)
     assert model.digest == hashlib.sha256((tmp_path / "mine.safetensors").read_bytes()).hexdigest()
     assert same(model.parts[0].network, network())
     assert not model.parts[0].network.training

@@ -34,10 +34,9 @@ def list_() -> None:
         from stems.separate import model as models
     folder = Path(settings.model_dir)
     there = {
-        models.UNTRAINED: "built in, no weights: for trying things out",
-        **dict.fromkeys(models.available(folder), ""),
+        **dict.fromkeys(models.available(folder), str(folder)),
+        **{name: f"built in; {note}" for name, note in models.NOTES.items()},
     }
-    there.update({name: str(folder) for name in there if not there[name]})
     absent = {name: f"published: stems model fetch {name}" for name in weights.PUBLISHED if name not in there}
     rows = [("*" if name == settings.model else "", name, where) for name, where in (there | absent).items()]
     terminal.table(("", "MODEL", "WHERE"), rows, flexible=2)

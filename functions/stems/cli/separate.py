@@ -55,11 +55,8 @@ def separate(files: tuple[Path, ...], folder: Path, force: bool, **chosen: str |
 
         model = models.load(name, Path(settings.model_dir))
     wanted = options.wanted(model.sources)
-    if model.untrained:
-        terminal.warn(
-            f"the model '{name}' was never trained: its stems are not a separation. "
-            "It is for trying things out; `stems model fetch htdemucs` brings one that separates."
-        )
+    if model.note:
+        terminal.warn(f"the model '{name}': {model.note}. `stems model fetch htdemucs` brings one for real music.")
     for path, target in targets(songs, folder):
         try:
             if not force:

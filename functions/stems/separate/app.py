@@ -30,8 +30,8 @@ class _Warmth:
     def _load(self) -> None:
         try:
             model = self._worker.load_model()
-            if model.untrained:
-                _log.warning("the model %r is UNTRAINED: its stems are no separation, only a trial", model.name)
+            if model.note:
+                _log.warning("the model %r is loaded; %s", model.name, model.note)
             else:
                 _log.info("the model %r is loaded", model.name)
         except Exception as error:  # whatever it is, /health/ready and every event must tell of it

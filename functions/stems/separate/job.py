@@ -158,7 +158,7 @@ def _track(
 
 
 def _info(model: Model) -> ModelInfo:
-    return ModelInfo(model.name, model.digest, model.untrained, precision="exact")
+    return ModelInfo(model.name, model.digest, precision="exact", note=model.note)
 
 
 def _user_metadata(headers: Mapping[str, str]) -> dict[str, str]:

@@ -25,7 +25,17 @@ from safetensors import SafetensorError, safe_open
 
 from stems.errors import BadOptions, ModelUnavailable
 
+DEMO = "demo"
 UNTRAINED = "untrained"
+# What is to be said of these two wherever they are shown.
+NOTES = {
+    DEMO: "trained on synthetic music: for trying, testing and development",
+    UNTRAINED: "random weights: its stems are no separation",
+}
+
+# Bundled, with where it comes from: models/demo.md.
+_DEMO_FILE = Path(__file__).with_name("models") / "demo.safetensors"
+_DEMO_SHA256 = "f2fd98d881e7d5687ede8ea849a63378c14f6e0288bd4bb93ba2365deb8d0016"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _CLASSES = (Demucs, HDemucs, HTDemucs)
@@ -72,8 +82,8 @@ class Part:
 class Model:
     """A model ready for inference: one network, or a bag of them whose estimates are averaged.
 
-    `digest` is the SHA-256 in hex of the files it was loaded from. Raises ModelUnavailable where the parts cannot
-    run in lockstep.
+    `digest` is the SHA-256 in hex of the files it was loaded from; `note` what people should know of it, or empty.
+    Raises ModelUnavailable where the parts cannot run in lockstep.
     """
 
     name: str
@@ -82,7 +92,7 @@ class Model:
     channels: int
     parts: tuple[Part, ...]
     digest: str
-    untrained: bool
+    note: str = ""
 
     def __post_init__(self) -> None:
         lengths = {part.segment_length for part in self.parts}
@@ -104,7 +114,7 @@ def available(folder: Path) -> list[str]:
 
 
 def load(name: str, folder: Path) -> Model:
-    """Return the model `name`: `untrained`, or `<name>.safetensors` or the bag `<name>.yaml` in `folder`.
+    """Return the model `name`: `demo`, `untrained`, or `<name>.safetensors` or the bag `<name>.yaml` in `folder`.
 
     Raises BadOptions for a name with other characters than letters, digits, `_` and `-`, so that a song's options
     cannot walk the file system, and ModelUnavailable where the model is missing or its files are damaged.
@@ -113,9 +123,11 @@ def load(name: str, folder: Path) -> Model:
         raise BadOptions(f"model {name!r}: a name has only letters, digits, '_' and '-'")
     if name == UNTRAINED:
         return _untrained()
+    if name == DEMO:
+        return _demo()
+    if (file := folder / f"{name}.safetensors").is_file():
+        return load_file(file)
     try:
-        if (folder / f"{name}.safetensors").is_file():
-            return _assemble(name, {"models": [name]}, folder, [])
         if (bag := folder / f"{name}.yaml").is_file():
             return _assemble(name, yaml.safe_load(bag.read_text("utf-8")), folder, [bag])
     except _LOAD_ERRORS as error:
@@ -124,8 +136,16 @@ def load(name: str, folder: Path) -> Model:
     raise ModelUnavailable(f"there is no model {name} in {folder}; found there: {found}")
 
 
+def load_file(file: Path) -> Model:
+    """Return the model in a file of weights, called as the file is. Raises ModelUnavailable where it is damaged."""
+    try:
+        return _assemble(file.stem, {"models": [file.stem]}, file.parent, [])
+    except _LOAD_ERRORS as error:
+        raise ModelUnavailable(f"{file} cannot be loaded: {error}") from error
+
+
 def _untrained() -> Model:
-    """Build a small HTDemucs with random weights, the same at every call, for use until trained weights exist.
+    """Build a small HTDemucs with random weights, the same at every call, for what needs speed and no quality.
 
     15 to 27 times real time alone on 2 cores of an AMD EPYC (Zen 4 VM, torch 2.15.0, demucs 4.1.0), 0.8 GB resident;
     5 times where another process keeps the cores busy.
@@ -134,7 +154,15 @@ def _untrained() -> Model:
         torch.manual_seed(_SEED)
         network = HTDemucs(**_UNTRAINED_ARGUMENTS)
     digest = hashlib.sha256(repr((_SEED, _UNTRAINED_ARGUMENTS)).encode()).hexdigest()
-    return _model(UNTRAINED, BagOfModels([network]), digest, untrained=True)
+    return _model(UNTRAINED, BagOfModels([network]), digest)
+
+
+def _demo() -> Model:
+    """Load the bundled model. Raises ModelUnavailable for other bytes than those that were bundled."""
+    model = load_file(_DEMO_FILE)
+    if model.digest != _DEMO_SHA256:
+        raise ModelUnavailable(f"{_DEMO_FILE} has the SHA-256 {model.digest}, not {_DEMO_SHA256}: install stems anew")
+    return model
 
 
 def _assemble(name: str, bag: Any, folder: Path, files: list[Path]) -> Model:
@@ -145,10 +173,10 @@ def _assemble(name: str, bag: Any, folder: Path, files: list[Path]) -> Model:
             file, networks[signature] = _network(str(signature), folder)
             files = [*files, file]
     parts = [networks[signature] for signature in bag["models"]]
-    return _model(name, BagOfModels(parts, bag.get("weights"), bag.get("segment")), _digest(files), untrained=False)
+    return _model(name, BagOfModels(parts, bag.get("weights"), bag.get("segment")), _digest(files))
 
 
-def _model(name: str, bag: BagOfModels, digest: str, *, untrained: bool) -> Model:
+def _model(name: str, bag: BagOfModels, digest: str) -> Model:
     bag.eval().requires_grad_(False)
     networks: list[Any] = list(bag.models)
     parts = tuple(
@@ -156,7 +184,7 @@ def _model(name: str, bag: BagOfModels, digest: str, *, untrained: bool) -> Mode
         for network, weights in zip(networks, bag.weights, strict=True)
     )
     sources = tuple(str(source) for source in bag.sources)
-    return Model(name, sources, int(bag.samplerate), int(bag.audio_channels), parts, digest, untrained)
+    return Model(name, sources, int(bag.samplerate), int(bag.audio_channels), parts, digest, NOTES.get(name, ""))
 
 
 def _network(signature: str, folder: Path) -> tuple[Path, torch.nn.Module]:

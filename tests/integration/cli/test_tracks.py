@@ -19,7 +19,7 @@ def separated(service: Service, songhash: str, name: str, *, created_ms: int = 1
         put = naming.stem_object(songhash, stem, "flac")
         etag = service.s3.put_object("output", put, io.BytesIO(body), len(body)).etag or ""
         stems.append(Stem(stem, "flac", put, len(body), etag, 0.0))
-    model = ModelInfo("htdemucs", "0" * 64, False, "exact")
+    model = ModelInfo("htdemucs", "0" * 64, "exact")
     track = Track(songhash, name, "queue", name, "e" * 32, 192.4, 44100, 2, model, created_ms, tuple(stems))
     storage = Storage(service.settings)
     storage.put_record(track)

@@ -158,7 +158,7 @@ def test_the_environment_wins_over_the_env_file(monkeypatch: pytest.MonkeyPatch)
     settings = Settings.from_env(environment(file))
     assert settings.tracks_url == "http://environment:2"
     assert settings.model == "of $the ${file}"
-    assert Settings.from_env(environment(None)).model == "untrained"
+    assert Settings.from_env(environment(None)).model == "demo"
 
 
 def test_an_env_file_that_is_no_text() -> None:
