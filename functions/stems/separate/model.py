@@ -141,7 +141,7 @@ def load_file(file: Path) -> Model:
     try:
         return _assemble(file.stem, {"models": [file.stem]}, file.parent, [])
     except _LOAD_ERRORS as error:
-        raise ModelUnavailable(f"{file} cannot be loaded: {error}") from error
+        raise ModelUnavailable(f"model {file.stem} in {file.parent} cannot be loaded: {error}") from error
 
 
 def _untrained() -> Model:
