@@ -113,4 +113,13 @@ def relay(objects: Sequence[Object]) -> Iterator[str]:
             yield f"SinkBinding: its sink {ref} is not the function separate"
 
 
-RULES = (timeouts, scale, concurrency, forbidden, relay)
+def threads(objects: Sequence[Object]) -> Iterator[str]:
+    """Demand as many threads of torch as the limit of CPU allows: more would be throttled, fewer leave it idle."""
+    for each in _functions(objects):
+        told = plain_env(each.containers[0]).get("OMP_NUM_THREADS")
+        allowed = each.containers[0].get("resources", {}).get("limits", {}).get("cpu")
+        if each.name == "separate" and told != str(allowed):
+            yield f"{each}: OMP_NUM_THREADS is {told} and the limit of cpu {allowed}"
+
+
+RULES = (timeouts, scale, concurrency, forbidden, relay, threads)

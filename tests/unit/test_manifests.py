@@ -136,6 +136,7 @@ FAULTS: list[tuple[Rule, Fault, str]] = [
     (functions.relay, bind("separate"), "1 SinkBindings and a variable"),
     (functions.relay, both(without_env("relay", "K_SINK"), bind("tracks")), "its sink"),
     (functions.relay, without("Deployment", "relay"), "there is no relay"),
+    (functions.threads, variable("separate", "OMP_NUM_THREADS", value="8"), "OMP_NUM_THREADS is 8"),
     (pods.security, secure("separate", runAsNonRoot=None), "separate lacks runAsNonRoot"),
     (pods.security, secure("relay", runAsUser=0), "relay lacks runAsUser"),
     (pods.security, secure("minio", readOnlyRootFilesystem=None), "minio lacks readOnlyRootFilesystem"),
