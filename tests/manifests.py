@@ -55,7 +55,8 @@ class Manifests:
 
     def __init__(self) -> None:
         texts = [(CHECKOUT / name).read_text() for name in _FILES]
-        self.objects: list[dict[str, Any]] = [each for text in (*texts, _MADE) for each in yaml.safe_load_all(text)]
+        parsed = (yaml.load_all(text, yaml.CSafeLoader) for text in (*texts, _MADE))
+        self.objects: list[dict[str, Any]] = [each for objects in parsed for each in objects]
         for each in self.objects:
             if each["kind"] != "Namespace":
                 each["metadata"]["namespace"] = "stems"

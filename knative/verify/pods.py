@@ -32,6 +32,8 @@ def security(objects: Sequence[Object]) -> Iterator[str]:
             yield from (f"{each}: {container['name']} lacks {name}" for name, met in demands.items() if not met)
         if each.pod.get("automountServiceAccountToken") is not False:
             yield f"{each}: automountServiceAccountToken must be false: none of ours asks the API server"
+        if each.pod.get("enableServiceLinks") is not False and not each.is_function:
+            yield f"{each}: enableServiceLinks must be false: it adds variables that nobody wrote"
         for volume in each.pod.get("volumes", ()):
             if "hostPath" in volume:
                 yield f"{each}: the volume {volume['name']} is a folder of the node"

@@ -144,6 +144,7 @@ FAULTS: list[tuple[Rule, Fault, str]] = [
     (pods.security, secure("tracks", capabilities=None), "tracks lacks capabilities"),
     (pods.security, secure("tracks", seccompProfile=None), "tracks lacks seccompProfile"),
     (pods.security, spec("logs", automountServiceAccountToken=None), "automountServiceAccountToken"),
+    (pods.security, spec("minio", enableServiceLinks=None), "enableServiceLinks"),
     (pods.security, more_volume("minio", name="disk", hostPath={"path": "/"}), "a folder of the node"),
     (pods.resources, container("minio-setup", resources={}), "no request or no limit of cpu"),
     (
