@@ -4,7 +4,7 @@ PY := .venv/bin/python
 LOCAL := $(PY) -m stems_local
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup sounds demo up down test lint format bench requirements clean
+.PHONY: help setup sounds demo up down test lint manifests format bench requirements clean
 
 help: ## Tell what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ lint: .venv/.ready ## Check style, types, import boundaries, README
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(PY) -m pytest -q tests/unit/test_readme.py tests/unit/test_boundaries.py
+
+manifests: .venv/.ready ## Build every overlay and component of knative/, check each object against schemas and rules
+	@$(PY) -m knative.verify
 
 format: .venv/.ready ## Bring the code into form
 	@$(PY) -m ruff check --fix .

@@ -19,6 +19,7 @@ from stems.config import Settings
 from stems.errors import StemsError
 from stems.storage import Storage
 from stems_relay.inbox import Inbox, Read, Taken
+from stems_relay.scripts import SILENT_HEARTBEATS
 from stems_relay.sink import Answer, Sink, Verdict
 from stems_relay.sweep import sweep, tell_failed
 
@@ -27,7 +28,6 @@ _log = logging.getLogger(__name__)
 _POLL_S = 0.25  # how long a job entered by another relay may stand unseen
 _PAUSE_MAX_S = 5.0  # how long the relay looks away from a sink that is away
 _PATIENCE = 10  # so often a song keeps its place in line though the sink is unable to take it
-_SILENT_HEARTBEATS = 3  # a relay that has missed so many is dead
 
 
 def run(settings: Settings) -> None:
@@ -90,7 +90,7 @@ class Relay:
 
     async def _heartbeat(self) -> None:
         every_s = self._settings.heartbeat_s
-        if count := await self._inbox.heartbeat(every_s * _SILENT_HEARTBEATS):
+        if count := await self._inbox.heartbeat(every_s * SILENT_HEARTBEATS):
             _log.warning("took over from a relay that died", extra={"jobs": count})
             self._work.set()
         # A job taken by a call whose answer was lost on the way belongs to nobody.

@@ -8,6 +8,9 @@ whose stray jobs the relay puts back. Three rules hold everywhere:
   a script that begins with another, but lets one end that has begun to write; so the line still drains.
 """
 
+# A relay that has missed so many is dead.
+SILENT_HEARTBEATS = 3
+
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

