@@ -101,6 +101,10 @@ def _play(line: Line, sections: Sequence[Section], plays: Callable[[Section], bo
         for i, chord in enumerate(section.chords):
             following = section.chords[(i + 1) % len(section.chords)]
             notes += line(chord, following, section.first_step + i * section.steps_per_chord, section.steps_per_chord)
+    return _in_order(notes)
+
+
+def _in_order(notes: list[Note]) -> tuple[Note, ...]:
     return tuple(sorted(notes, key=lambda note: (note.start_s, note.pitch)))
 
 
@@ -140,7 +144,7 @@ def _drums(grid: Grid, sections: Sequence[Section], palette: Palette, rng: np.ra
     else:
         font = str(rng.choice(palette.fonts))
         instrument = Sampled(font, int(rng.choice(FONTS[font].kits)), kit=True)
-    return [Part("drums", "drums", instrument, tuple(sorted(notes, key=lambda note: (note.start_s, note.pitch))))]
+    return [Part("drums", "drums", instrument, _in_order(notes))]
 
 
 def _bass(key: Key, grid: Grid, sections: Sequence[Section], palette: Palette, rng: np.random.Generator) -> list[Part]:

@@ -72,11 +72,7 @@ class Melodist:
         stressed = step % self._grid.per_beat == 0 or steps >= 2 * self._grid.per_beat
         tones = chord.tones if stressed else self._key.scale
         pitch = min((near(tone, aim) for tone in tones), key=lambda each: abs(each - aim))
-        while pitch > self._singer.highest:
-            pitch -= 12
-        while pitch < self._singer.lowest:
-            pitch += 12
-        return pitch
+        return _within(pitch, self._singer)
 
 
 def harmonize(tune: Sequence[Syllable], key: Key, singer: Singer, rng: np.random.Generator) -> list[Syllable]:
@@ -87,11 +83,16 @@ def harmonize(tune: Sequence[Syllable], key: Key, singer: Singer, rng: np.random
     voice = []
     for each in tune:
         rung = min(range(len(ladder)), key=lambda i: abs(ladder[i] - each.pitch))
-        pitch = ladder[int(np.clip(rung + apart, 0, len(ladder) - 1))]
-        while pitch > singer.highest:
-            pitch -= 12
-        while pitch < singer.lowest:
-            pitch += 12
+        pitch = _within(ladder[int(np.clip(rung + apart, 0, len(ladder) - 1))], singer)
         late = each.start_s + abs(float(rng.normal(0, 0.015)))
         voice.append(Syllable(late, each.duration_s, float(pitch), each.text, each.velocity * 0.8))
     return voice
+
+
+def _within(pitch: int, singer: Singer) -> int:
+    """Return the pitch moved by octaves to where the singer can sing it."""
+    while pitch > singer.highest:
+        pitch -= 12
+    while pitch < singer.lowest:
+        pitch += 12
+    return pitch
