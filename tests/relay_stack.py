@@ -110,7 +110,7 @@ class Sink:
         self._server = None
 
     def take(self, headers: Mapping[str, str], body: bytes) -> Reply:
-        upload = contract.from_http(headers, body)
+        upload, _ = contract.from_http(headers, body)
         with self._lock:
             self._together += 1
             self.deliveries.append(Delivery(upload, headers, body, time.monotonic(), self._together))

@@ -1,4 +1,4 @@
-"""The line of songs in Redis, as one relay sees it: read notifications, take jobs, enter the answers."""
+"""The lines in Redis, of songs and of replies, as one relay sees them: read notifications, take, enter the answers."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from stems import naming
-from stems.contract import Upload, is_new_object, records
+from stems.contract import Reply, Upload, is_new_object, records
 from stems.errors import BadNotification
 from stems.jobs import FINISHED_TTL_S
 from stems_relay import scripts
@@ -31,7 +31,7 @@ DELAY_LIMIT_S = 3600.0
 class Taken:
     """A job to deliver. `attempts` counts this delivery, `tries` also those that were no attempt."""
 
-    upload: Upload
+    message: Upload | Reply
     delivery: str
     attempts: int
     tries: int
@@ -124,38 +124,60 @@ class Inbox:
         """Make the upload a dead letter again if nothing is known of it."""
         await self._exhume(keys=[naming.job_key(upload.job), naming.DEAD], args=[*_claim(upload), error])
 
-    async def take(self) -> Taken | float | None:
-        """Take the next job; else return the seconds until one is due, or None when nothing waits."""
-        keys, delivery = [naming.WAITING, naming.ATTEMPTS, self._delivering, naming.RELAYS], secrets.token_hex(8)
+    async def take(self, line: str = naming.WAITING) -> Taken | float | None:
+        """Take the next job of a line; else return the seconds until one is due, or None when nothing waits."""
+        keys, delivery = [line, naming.ATTEMPTS, self._delivering, naming.RELAYS], secrets.token_hex(8)
         answer = await self._take(keys=keys, args=[self.name, delivery, int(DELAY_LIMIT_S * 1000)])
         if len(answer) < 2:
             return float(answer[0]) / 1000 if answer else None
-        job, attempts, *pairs = answer
-        data = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        job, data = answer[0].decode(), dict(zip(answer[2::2], answer[3::2], strict=True))
         try:
-            upload = Upload.from_record(json.loads(data[b"record"]))
+            record = json.loads(data[b"record"])
+            message = Reply.from_record(job, record) if naming.is_reply(job) else Upload.from_record(record)
         except (ValueError, BadNotification) as error:
-            await self._move(job.decode(), delivery, "failed", error=f"its record in Redis is damaged: {error}")
+            await self._move(job, delivery, "failed", error=f"its record in Redis is damaged: {error}")
             return 0.0
-        return Taken(upload, delivery, int(attempts), int(data[b"tries"]))
+        return Taken(message, delivery, int(answer[1]), int(data[b"tries"]))
 
     async def settle(
-        self, taken: Taken, state: str, *, error: str = "", delay_s: float | None = None, refund: bool = False
+        self,
+        taken: Taken,
+        state: str,
+        *,
+        error: str = "",
+        delay_s: float | None = None,
+        refund: bool = False,
+        reply: Reply | None = None,
     ) -> str:
         """Enter the answer to a delivery: `done`, `gone`, `failed`, or `waiting` again.
 
         `delay_s`: due so much later; None: in its old place. `refund`: the song was not tried, the attempt does not
-        count. Returns what was entered: `waiting` when the song was uploaded again meanwhile, `stale` when the job has
-        been taken over. May be repeated until it returns.
+        count. `reply` enters the line of replies. Returns what was entered: `waiting` when the song was uploaded again
+        meanwhile, `stale` when the job has been taken over. May be repeated until it returns.
         """
-        return await self._move(taken.upload.job, taken.delivery, state, error=error, delay_s=delay_s, refund=refund)
+        return await self._move(
+            taken.message.job, taken.delivery, state, error=error, delay_s=delay_s, refund=refund, reply=reply
+        )
 
     async def _move(
-        self, job: str, delivery: str, to: str, *, error: str = "", delay_s: float | None = None, refund: bool = False
+        self,
+        job: str,
+        delivery: str,
+        to: str,
+        *,
+        error: str = "",
+        delay_s: float | None = None,
+        refund: bool = False,
+        reply: Reply | None = None,
     ) -> str:
-        keys = [naming.job_key(job), self._delivering, naming.WAITING, naming.ATTEMPTS, naming.DEAD]
+        line, dead = naming.lines(job)
+        # A reply that was delivered says nothing more; a song is known for a while.
+        ttl_s = 0 if naming.is_reply(job) else FINISHED_TTL_S
         delay_ms = "" if delay_s is None else int(1000 * min(delay_s, DELAY_LIMIT_S))
-        args: list[Any] = [job, delivery, to, delay_ms, int(refund), FINISHED_TTL_S, error]
+        keys = [naming.job_key(job), self._delivering, line, naming.ATTEMPTS, dead]
+        keys += [naming.job_key(reply.job) if reply else "", naming.REPLIES]
+        args: list[Any] = [job, delivery, to, delay_ms, int(refund), ttl_s, error]
+        args += [reply.job, reply.key.encode(errors="replace"), json.dumps(reply.record)] if reply else ["", "", ""]
         return str((await self._settle(keys=keys, args=args)).decode())
 
     async def error(self, job: str) -> str:
@@ -171,7 +193,7 @@ class Inbox:
         await self._say(DELAY_LIMIT_S, alive=False)
 
     async def _say(self, silent_s: float, *, alive: bool) -> int:
-        keys = [naming.RELAYS, naming.NOTIFICATIONS, naming.WAITING, naming.ATTEMPTS]
+        keys = [naming.RELAYS, naming.NOTIFICATIONS, naming.WAITING, naming.ATTEMPTS, naming.REPLIES]
         return int(await self._beat(keys=keys, args=[self.name, int(silent_s * 1000), int(alive)]))
 
     async def delivering(self) -> set[str]:

@@ -1,5 +1,7 @@
 """The Lua scripts that move jobs. Each runs as one step in Redis: a relay that dies leaves no job half moved.
 
+Replies of the function move as jobs do, in a line of their own (REPLIES): only how they enter it differs (SETTLE).
+
 Each may be sent twice (the client does so when an answer is lost) and then does nothing the second time, but for TAKE,
 whose stray jobs the relay puts back. Three rules hold everywhere:
 - Time is Redis' own: relays whose clocks differ must not take each other for dead.
@@ -105,9 +107,11 @@ end
 """
 )
 
-# The answer to a delivery is entered, unless the job was taken over meanwhile.
-# KEYS: job hash, delivering set, WAITING, ATTEMPTS, DEAD. ARGV: id, delivery (empty: whichever it is), state (done,
-# gone, failed or waiting), delay_ms (empty: to its old place in line), refund, ttl_s, error.
+# The answer to a delivery is entered, unless the job was taken over meanwhile. A reply enters its line by the same
+# step: nobody dies between the end of a song and the word of it.
+# KEYS: job hash, delivering set, WAITING, ATTEMPTS, DEAD, hash of the reply, REPLIES. ARGV: id, delivery (empty:
+# whichever it is), state (done, gone, failed or waiting), delay_ms (empty: to its old place in line), refund, ttl_s,
+# error, id of the reply, key, record (empty: no reply).
 # Returns the state entered, by this call or by one whose answer was lost, or 'stale'.
 SETTLE = (
     _NOW
@@ -117,6 +121,11 @@ local before, current, since = unpack(redis.call('HMGET', KEYS[1], 'state', 'del
 if delivery ~= '' and delivery ~= current then return 'stale' end
 if redis.call('SREM', KEYS[2], id) == 0 then return before or 'stale' end
 if redis.call('HEXISTS', KEYS[1], 'record') == 0 then return 'stale' end
+if ARGV[10] ~= '' then
+  redis.call('HSET', KEYS[6], 'state', 'waiting', 'since_ms', now, 'updated_ms', now)
+  redis.call('HSET', KEYS[6], 'key', ARGV[9], 'record', ARGV[10])
+  redis.call('ZADD', KEYS[7], now, ARGV[8])
+end
 local due = delay ~= '' and now + delay or tonumber(since) or now
 if redis.call('HDEL', KEYS[1], 'again') == 1 then
   redis.call('HDEL', KEYS[1], 'tries')
@@ -170,7 +179,7 @@ redis.call('ZADD', KEYS[3], now, ARGV[2])
 # A relay says that it lives, or (alive = 0) that it ends; what relays hold that ended or fell silent goes back in line,
 # to its old place. Only an orderly end gives the attempt back. A heartbeat from the future was sent before the clock
 # was set back: it counts from now.
-# KEYS: RELAYS, NOTIFICATIONS, WAITING, ATTEMPTS. ARGV: relay, silent_ms, alive. Returns the number taken back.
+# KEYS: RELAYS, NOTIFICATIONS, WAITING, ATTEMPTS, REPLIES. ARGV: relay, silent_ms, alive. Returns the number taken back.
 BEAT = (
     _NOW
     + """
@@ -188,7 +197,8 @@ for i = 1, #silent, 2 do
     local key = 'stems:job:' .. id
     if ended and redis.call('HINCRBY', KEYS[4], id, -1) <= 0 then redis.call('HDEL', KEYS[4], id) end
     if redis.call('HEXISTS', key, 'record') == 1 then
-      redis.call('ZADD', KEYS[3], tonumber(redis.call('HGET', key, 'since_ms')) or now, id)
+      local line = id:sub(1, 1) == 'r' and KEYS[5] or KEYS[3]
+      redis.call('ZADD', line, tonumber(redis.call('HGET', key, 'since_ms')) or now, id)
       redis.call('HDEL', key, 'relay', 'delivery')
       redis.call('HSET', key, 'state', 'waiting', 'updated_ms', now)
       count = count + 1

@@ -1,19 +1,23 @@
-"""Delivery of one CloudEvent to K_SINK, and what its answer means for the song.
+"""Delivery of one CloudEvent to a sink, and what its answer means for the song.
 
 The contract is Knative's (https://github.com/knative/specs/blob/main/specs/eventing/data-plane.md): 2xx is done; 404,
 408, 409, 429, 5xx and no answer are tried again; everything else never succeeds.
 """
 
 import asyncio
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 import httpx2
 
-from stems.contract import TYPE_GONE, Upload, to_http
+from stems import trace
+from stems.contract import TYPE_GONE, Reply, Upload
 
 _REASON_LIMIT = 500
 _CONNECT_S = 5.0
+_TIMING = re.compile(r"([\w-]+)\s*;\s*dur=(\d+(?:\.\d+)?)")
 
 
 class Verdict(Enum):
@@ -30,15 +34,18 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The sink's answer. `retry_after_s`: how long it asks to wait, if it does."""
+    """The sink's answer. `retry_after_s`: how long it asks to wait, if it does. `timings_s`: its Server-Timing."""
 
     verdict: Verdict
     reason: str = ""
     retry_after_s: float | None = None
+    timings_s: Mapping[str, float] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
 
 class Sink:
-    """A client of the sink; one for the whole relay."""
+    """A client of one sink; one for the whole relay."""
 
     def __init__(self, url: str, timeout_s: float, max_in_flight: int) -> None:
         self._url = url
@@ -53,16 +60,19 @@ class Sink:
         """Close the connections."""
         await self._client.aclose()
 
-    async def deliver(self, upload: Upload) -> Answer:
-        """Post the upload's event and read the answer; never raises, whatever the network or the sink does."""
+    async def deliver(self, message: Upload | Reply) -> Answer:
+        """Post the event and read the answer; never raises, whatever the network or the sink does."""
         try:
-            headers, body = to_http(upload.to_event())
+            headers, body = message.to_http()
+            if place := trace.here():
+                headers["traceparent"] = place.traceparent
+            request = self._client.build_request("POST", self._url, headers=headers, content=body)
         # The SDK raises errors of many types for a record that is no more than formally one.
         except Exception as error:
             return Answer(Verdict.DEAD, _line(f"no event can be made of this record: {error!r}"))
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._client.post(self._url, headers=headers, content=body)
+                response = await self._client.send(request)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             return Answer(Verdict.AWAY, f"{self._url} cannot be reached: {error}")
         except (httpx2.TimeoutException, TimeoutError):
@@ -76,7 +86,9 @@ def judge(response: httpx2.Response) -> Answer:
     """Return what a response means."""
     status = response.status_code
     if 200 <= status < 300:
-        return Answer(Verdict.GONE if response.headers.get("ce-type") == TYPE_GONE else Verdict.DONE)
+        verdict = Verdict.GONE if response.headers.get("ce-type") == TYPE_GONE else Verdict.DONE
+        timings_s = {name: float(ms) / 1000 for name, ms in _TIMING.findall(response.headers.get("server-timing", ""))}
+        return Answer(verdict, timings_s=timings_s, headers=response.headers, body=response.content)
     reason, retry_after_s = _reason(response), _retry_after_s(response)
     if status == 409:
         return Answer(Verdict.BUSY, reason, retry_after_s)

@@ -82,9 +82,12 @@ class Settings:
     log_level: str = _setting("STEMS_LOG_LEVEL", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "INFO")
     log_format: str = _setting("STEMS_LOG_FORMAT", _one_of("json", "text"), "json")
     log_tail: int = _setting("STEMS_LOG_TAIL", _count(0), "1000")
+    metrics_port: int = _setting("STEMS_METRICS_PORT", _count(0), "0")
+    otlp_endpoint: str = _setting("OTEL_EXPORTER_OTLP_ENDPOINT", _url, "")
 
     # relay
     sink: str = _setting("K_SINK", _url, "")
+    reply_sink: str = _setting("STEMS_REPLY_SINK", _url, "")
     max_in_flight: int = _setting("STEMS_MAX_IN_FLIGHT", _count(1), "1")
     max_attempts: int = _setting("STEMS_MAX_ATTEMPTS", _count(1), "5")
     delivery_timeout_s: float = _setting("STEMS_DELIVERY_TIMEOUT_S", _number(1), "600")

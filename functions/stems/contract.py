@@ -14,7 +14,7 @@ from urllib.parse import quote_plus, unquote_plus
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event, to_binary_event
 from cloudevents.core.v1.event import CloudEvent
 
-from stems import naming
+from stems import naming, trace
 from stems.errors import BadNotification
 
 # MinIO's `--event put` would also tell of tags, retention and legal hold: no new bytes in those.
@@ -82,22 +82,34 @@ class Upload:
         }
         return cls(bucket, key, etag, uploaded_ms, record)
 
+    @property
+    def place(self) -> trace.Place:
+        """The beginning of the event's trace. A record that is no more than formally one still has a place."""
+        answer = self.record.get("responseElements")
+        answer = answer if isinstance(answer, dict) else {}
+        event_id = f"{answer.get('x-amz-request-id', self.job)}.{answer.get('x-amz-id-2', self.uploaded_ms)}"
+        return trace.place(event_id, self.bucket)
+
     def to_event(self) -> CloudEvent:
         """Return the CloudEvent that tells of this upload; its data is the S3 record, unchanged."""
         record = self.record
-        answer = record.get("responseElements") or {}
         source = ".".join((record.get("eventSource") or "minio:s3", record.get("awsRegion") or "", self.bucket))
         return CloudEvent(
             {
-                "id": f"{answer.get('x-amz-request-id', self.job)}.{answer.get('x-amz-id-2', self.uploaded_ms)}",
+                "id": self.place.event_id,
                 "source": source,
                 "type": _type(str(record.get("eventName", ""))),
                 "subject": self.key,
                 "time": datetime.fromtimestamp(self.uploaded_ms / 1000, UTC),
                 "datacontenttype": "application/json",
+                **_traced(),
             },
             dict(record),
         )
+
+    def to_http(self) -> tuple[dict[str, str], bytes]:
+        """Return headers and body of the event in binary mode."""
+        return to_http(self.to_event())
 
 
 def _type(event_name: str) -> str:
@@ -147,10 +159,13 @@ def to_http(event: CloudEvent) -> tuple[dict[str, str], bytes]:
     return dict(message.headers), bytes(message.body)
 
 
-def from_http(headers: Mapping[str, str], body: bytes) -> Upload:
-    """Read the upload from a CloudEvent in binary or structured mode. Raises BadNotification."""
+def from_http(headers: Mapping[str, str], body: bytes) -> tuple[Upload, trace.Place]:
+    """Read the upload, and where its trace stands, from a CloudEvent in binary or structured mode.
+
+    Raises BadNotification.
+    """
     headers = {name.lower(): value for name, value in headers.items()}
-    structured = headers.get("content-type", "").lower().startswith("application/cloudevents+json")
+    structured = _is_structured(headers)
     # The SDK invents an id where there is none, which would make every delivery a new event.
     if not structured and "ce-id" not in headers:
         raise BadNotification("not a CloudEvent: no ce-id header and no application/cloudevents+json body")
@@ -164,7 +179,21 @@ def from_http(headers: Mapping[str, str], body: bytes) -> Upload:
         raise BadNotification(f"not a CloudEvent: {error}") from error
     if not isinstance(data, dict) or kind not in _TYPES:
         raise BadNotification(f"an event of type {kind!r} with {_short(data)}: not an upload")
-    return Upload.from_record(data)
+    upload, carried = Upload.from_record(data), event.get_extension("traceparent")
+    carried = carried if isinstance(carried, str) else None
+    # Whoever made the event names it; where nobody says which trace it is of, the upload does, as with the relay.
+    place = trace.place(event.get_id(), upload.bucket, carried, headers.get("traceparent"))
+    return upload, place
+
+
+def _is_structured(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").lower().startswith("application/cloudevents+json")
+
+
+def _traced() -> dict[str, str]:
+    """Return the attribute of the distributed tracing extension, within a span."""
+    place = trace.here()
+    return {"traceparent": place.traceparent} if place and place.traceparent else {}
 
 
 def reply(kind: str, upload: Upload, data: Mapping[str, Any]) -> CloudEvent:
@@ -177,9 +206,67 @@ def reply(kind: str, upload: Upload, data: Mapping[str, Any]) -> CloudEvent:
             "subject": upload.key,
             "time": datetime.now(UTC),
             "datacontenttype": "application/json",
+            **_traced(),
         },
         dict(data),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The event with which a function answered, as it came in HTTP: it is passed on without being read.
+
+    `job`: its id in the line; `key`: the subject, for people.
+    """
+
+    job: str
+    key: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @classmethod
+    def from_http(cls, delivery: str, key: str, headers: Mapping[str, str], body: bytes) -> "Reply | None":
+        """Read the answer to a delivery of the upload `key`; None where it is no CloudEvent."""
+        kept = {name.lower(): value for name, value in headers.items()}
+        kept = {name: value for name, value in kept.items() if name.startswith("ce-") or name == "content-type"}
+        binary = {"ce-id", "ce-source", "ce-specversion", "ce-type"} <= kept.keys()
+        return cls(naming.reply_id(delivery), key, kept, body) if binary or _is_structured(kept) else None
+
+    @classmethod
+    def from_record(cls, job: str, record: Mapping[str, Any]) -> "Reply":
+        """Read what `record` wrote. Raises BadNotification."""
+        try:
+            body = str(record["body"]).encode(errors="surrogateescape")
+            return cls(job, str(record["key"]), dict(record["headers"]), body)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadNotification(f"not a reply: {error!r} in {_short(record)}") from error
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The reply as plain data, ready for JSON; the body may be anything."""
+        body = self.body.decode(errors="surrogateescape")
+        return {"key": self.key, "headers": dict(self.headers), "body": body}
+
+    @property
+    def place(self) -> trace.Place:
+        """Where the event's trace stands."""
+        event_id, source, carried = self._attributes()
+        return trace.place(event_id, source, carried)
+
+    def _attributes(self) -> tuple[str, str, str | None]:
+        """Return id, source and traceparent."""
+        found: Mapping[str, Any] = {name.removeprefix("ce-"): value for name, value in self.headers.items()}
+        if _is_structured(self.headers):
+            try:
+                read = json.loads(self.body)
+            except (ValueError, RecursionError):
+                read = None
+            found = read if isinstance(read, dict) else {}
+        return str(found.get("id", self.job)), str(found.get("source", "")), str(found.get("traceparent", ""))
+
+    def to_http(self) -> tuple[dict[str, str], bytes]:
+        """Return headers and body of the event."""
+        return dict(self.headers), self.body
 
 
 def _milliseconds(time: str) -> int:

@@ -19,6 +19,7 @@ from stems.errors import BadNotification, StateUnavailable, UnknownTrack
 
 # A finished job is kept this long, to know a late second announcement of its upload.
 FINISHED_TTL_S = 24 * 3600
+_DEAD = (naming.DEAD, naming.DEAD_REPLIES)
 
 _UPDATE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
@@ -66,6 +67,11 @@ class Job:
     def name(self) -> str:
         """What people call the song."""
         return naming.song_name(self.key) if self.key else "(unreadable notification)"
+
+    @property
+    def is_reply(self) -> bool:
+        """Tell whether this is no song but the reply to one, which is another's to receive."""
+        return naming.is_reply(self.id)
 
     @classmethod
     def from_hash(cls, job: str, data: Mapping[str, str], attempts: str | None) -> "Job":
@@ -150,7 +156,7 @@ class Jobs:
             for relay in relays:
                 pipe.smembers(naming.delivering_key(relay))
             waiting, failed, waiting_ids, failed_ids, payloads, *delivering = pipe.execute()
-            running_ids = sorted(set().union(*delivering))
+            running_ids = sorted(job for job in set().union(*delivering) if not naming.is_reply(job))
             found = {job.id: job for job in self._load([*waiting_ids, *running_ids[:limit], *failed_ids])}
         unread_jobs = [job for job in _unread(payloads) if job.id not in found]
         return QueueView(
@@ -163,14 +169,15 @@ class Jobs:
         )
 
     def failed(self) -> list[Job]:
-        """Return all dead letters, newest first."""
+        """Return all dead letters, songs before replies, each newest first."""
         with translated():
-            return self._load(self._redis.zrevrange(naming.DEAD, 0, -1))
+            return self._load([job for dead in _DEAD for job in self._redis.zrevrange(dead, 0, -1)])
 
     def dead_letter(self, prefix: str) -> tuple[Job, Mapping[str, str]]:
         """Return the dead letter whose id starts with `prefix`, and all that is stored of it."""
         with translated():
-            found = [job for job in self._redis.zrange(naming.DEAD, 0, -1) if job.startswith(prefix)]
+            dead = [job for line in _DEAD for job in self._redis.zrange(line, 0, -1)]
+            found = [job for job in dead if job.startswith(prefix)]
             if len(found) != 1:
                 raise UnknownTrack(f"{len(found)} dead letters have an id that starts with {prefix!r}")
             data = self._redis.hgetall(naming.job_key(found[0]))
@@ -178,14 +185,15 @@ class Jobs:
 
     def retry(self, job: str) -> bool:
         """Put a dead letter back in line, with its attempts forgotten. False if it is not dead."""
-        keys = [naming.DEAD, naming.ATTEMPTS, naming.WAITING, naming.job_key(job), naming.NOTIFICATIONS]
+        line, dead = naming.lines(job)
+        keys = [dead, naming.ATTEMPTS, line, naming.job_key(job), naming.NOTIFICATIONS]
         with translated():
             return bool(self._retry(keys=keys, args=[job, now_ms()]))
 
     def drop(self, job: str) -> bool:
         """Forget a dead letter; its upload must be tagged, too, as the sweep goes by that. False if it is not dead."""
         with translated():
-            return bool(self._drop(keys=[naming.DEAD, naming.job_key(job)], args=[job, FINISHED_TTL_S]))
+            return bool(self._drop(keys=[naming.lines(job)[1], naming.job_key(job)], args=[job, FINISHED_TTL_S]))
 
     def _load(self, jobs: list[str]) -> list[Job]:
         pipe = self._redis.pipeline(transaction=False)

@@ -9,6 +9,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 
 import redis
 
@@ -41,7 +42,9 @@ def held(client: redis.Redis, identity: str, lease_s: float) -> Iterator[None]:
     key, token, ttl_ms = naming.lease_key(identity), secrets.token_hex(8), int(lease_s * 1000)
     _take(client, key, token, ttl_ms)
     stopped = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(client, key, token, ttl_ms, stopped), name="lease", daemon=True)
+    # In our context: its lines of the log name the event, too.
+    work = (_renew, client, key, token, ttl_ms, stopped)
+    renewal = threading.Thread(target=copy_context().run, args=work, name="lease", daemon=True)
     renewal.start()
     try:
         yield

@@ -14,11 +14,12 @@ from typing import Any
 
 import redis
 
-from stems import naming
+from stems import naming, trace
 from stems.config import Settings
 
 _BUFFER = 1000
 _ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}")
+_EVENT = re.compile(r"([0-9A-F]{16})\.[0-9a-f-]+")  # as MinIO makes them
 _LINE_LIMIT = 1000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -27,6 +28,7 @@ def configure(settings: Settings, component: str, client: redis.Redis | None = N
     """Send the log of this process, named `component`, to stderr and, from INFO up, to the list in Redis."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json(component) if settings.log_format == "json" else _Text(component))
+    handler.addFilter(_Place())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
@@ -35,6 +37,16 @@ def configure(settings: Settings, component: str, client: redis.Redis | None = N
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if client is not None and settings.log_tail:
         root.addHandler(_Tail(client, component, settings.log_tail))
+
+
+class _Place(logging.Filter):
+    """Notes on each line, in the thread that writes it, what event it is about."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if place := trace.here():
+            vars(record).setdefault("event_id", place.event_id)
+            vars(record).setdefault("trace_id", place.trace_id)
+        return True
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
@@ -84,6 +96,8 @@ def _printable(text: str) -> str:
 def _short(value: object) -> str:
     """Cut an id to its first digits: enough to tell songs apart, and for `stems dead`."""
     text = str(value)
+    if event := _EVENT.fullmatch(text):
+        return event[1]
     return text[:8] if _ID.fullmatch(text) else text
 
 
@@ -93,6 +107,7 @@ class _Tail(logging.Handler):
     def __init__(self, client: redis.Redis, component: str, length: int) -> None:
         super().__init__(logging.INFO)
         self.setFormatter(_Text(component))
+        self.addFilter(_Place())
         self._client: Any = client  # redis-py's types do not know that a pipeline's methods return it
         self._length = length
         self._lines: queue.Queue[str] = queue.Queue(_BUFFER)

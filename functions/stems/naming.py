@@ -11,6 +11,8 @@ NOTIFICATIONS = "stems:notifications"  # list, RPUSHed by MinIO
 WAITING = "stems:waiting"  # zset: job id by the time it is due, ms
 ATTEMPTS = "stems:attempts"  # hash: job id -> deliveries that may have reached a worker
 DEAD = "stems:dead"  # zset: job id by the time it died, ms
+REPLIES = "stems:replies"  # zset: as WAITING, of replies
+DEAD_REPLIES = "stems:replies:dead"  # zset: as DEAD, of replies
 RELAYS = "stems:relays"  # zset: relay by its last heartbeat, ms
 SWEEP_LOCK = "stems:sweep"  # string: the relay that sweeps now
 TRACKS = "stems:tracks"  # zset: song hash by creation, ms
@@ -32,6 +34,21 @@ def job_id(bucket: str, key: str, etag: str) -> str:
 def job_key(job: str) -> str:
     """Return the key of the hash that holds a job: state, progress, error, its S3 record."""
     return f"stems:job:{job}"
+
+
+def reply_id(delivery: str) -> str:
+    """Return the identity of the reply to a delivery. Its first letter tells it from jobs: it is no hex digit."""
+    return f"r{delivery}"
+
+
+def is_reply(job: str) -> bool:
+    """Tell whether this is the id of a reply."""
+    return job.startswith("r")
+
+
+def lines(job: str) -> tuple[str, str]:
+    """Return the keys under which a job, or a reply, waits and lies dead."""
+    return (REPLIES, DEAD_REPLIES) if is_reply(job) else (WAITING, DEAD)
 
 
 def lease_key(identity: str) -> str:

@@ -3,11 +3,13 @@
 import json
 import logging
 import math
+import time
 from collections.abc import Callable
 
-from flask import Blueprint, Flask, Response
+from flask import Blueprint, Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
+from stems import metrics
 from stems.errors import PermanentError, StemsError, TransientError
 
 _log = logging.getLogger(__name__)
@@ -47,6 +49,23 @@ def register_problems(app: Flask) -> None:
     def on_any_error(error: Exception) -> Response:
         _log.exception("unforeseen error")
         return problem(500, "Internal Server Error", f"{type(error).__name__}: {error}")
+
+
+def register_metrics(app: Flask) -> None:
+    """Count the requests of this application; probes would drown the rest."""
+
+    @app.before_request
+    def begin() -> None:
+        g.started = time.monotonic()
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        # What no route matches has one name, whatever strangers ask for.
+        endpoint = request.endpoint or "none"
+        if not endpoint.startswith("health."):
+            metrics.REQUESTS.labels(endpoint, response.status_code).inc()
+            metrics.REQUEST.labels(endpoint).observe(time.monotonic() - g.started)
+        return response
 
 
 def health(ready: Callable[[], None]) -> Blueprint:

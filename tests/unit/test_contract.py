@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
@@ -11,6 +12,7 @@ from stems import naming
 from stems.contract import (
     EVENT_NAMES,
     TYPE_SEPARATED,
+    Reply,
     Upload,
     from_http,
     is_new_object,
@@ -18,6 +20,7 @@ from stems.contract import (
     reply,
     to_http,
 )
+from stems.errors import BadNotification
 from tests.samples import EVERY, LISTED, SAMPLES, UPLOADS, from_listing, listing, sample, structured
 
 
@@ -133,8 +136,8 @@ def test_binary_mode_there_and_back(name: str) -> None:
     headers, body = to_http(upload.to_event())
     assert all(value.isascii() and value.isprintable() for value in headers.values())
     assert json.loads(body) == upload.record
-    assert from_http(headers, body) == upload
-    assert from_http({key.title(): value for key, value in headers.items()}, body) == upload
+    assert from_http(headers, body)[0] == upload
+    assert from_http({key.title(): value for key, value in headers.items()}, body)[0] == upload
     assert from_http_event(HTTPMessage(headers, body)).get_subject() == upload.key
 
 
@@ -143,8 +146,8 @@ def test_structured_mode_there_and_back(name: str) -> None:
     upload = Upload.from_record(sample(name))
     headers, body = structured(upload)
     message = json.dumps(body).encode()
-    assert from_http(headers, message) == upload
-    assert from_http({"Content-Type": "application/cloudevents+json; charset=UTF-8"}, message) == upload
+    assert from_http(headers, message)[0] == upload
+    assert from_http({"Content-Type": "application/cloudevents+json; charset=UTF-8"}, message)[0] == upload
 
 
 def test_event_ids_are_stable_and_differ() -> None:
@@ -186,3 +189,18 @@ def test_a_reply_tells_of_the_upload() -> None:
     assert time is not None
     assert abs((datetime.now(UTC) - time).total_seconds()) < 60
     assert json.loads(to_http(event)[1]) == {"songhash": "0" * 64}
+
+
+def test_a_reply_keeps_its_bytes_whatever_they_are() -> None:
+    headers = {"Ce-Id": "1", "Ce-Source": "x", "Ce-Type": "y", "Ce-SpecVersion": "1.0", "Date": "today"}
+    found = Reply.from_http("d", "a.mp3", headers, b"\xff\x00\xc3\xa4")
+    assert found is not None
+    assert Reply.from_record(found.job, json.loads(json.dumps(found.record))) == found
+    assert found.to_http() == ({name.lower(): headers[name] for name in list(headers)[:4]}, b"\xff\x00\xc3\xa4")
+    assert (found.place.event_id, found.place.span_id) == ("1", "")
+
+
+@pytest.mark.parametrize("record", [{}, [], {"key": "a", "headers": 5, "body": ""}, {"key": "a", "headers": {}}])
+def test_a_damaged_reply_is_told_of(record: Any) -> None:
+    with pytest.raises(BadNotification):
+        Reply.from_record("r1", record)

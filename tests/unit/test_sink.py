@@ -140,7 +140,6 @@ def test_an_answer_that_never_ends_comes_to_an_end(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"responseElements": [1]},
         {"awsRegion": 5},
         {"eventSource": {}, "awsRegion": ["x"]},
     ],

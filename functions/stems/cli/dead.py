@@ -52,7 +52,7 @@ def list_(as_json: bool) -> None:
     elif not found:
         click.echo("no dead letters", err=True)
     else:
-        rows = [(job.id[:_ID_LENGTH], job.key or job.name, str(job.attempts), _when(job.updated_ms)) for job in found]
+        rows = [(job.id[:_ID_LENGTH], _called(job), str(job.attempts), _when(job.updated_ms)) for job in found]
         reasons = [job.error or "no reason is known" for job in found]
         terminal.table(("ID", "SONG", "TRIES", "WHEN"), rows, flexible=1, below=reasons)
 
@@ -119,7 +119,7 @@ def drop(ids: tuple[str, ...], everything: bool) -> None:
     def forget(job: "Job") -> bool:
         # The tag first: a sweep that finds `failed`, or nothing, brings the letter back.
         with suppress(ObjectGone):
-            if job.key and storage.upload_tags(job.key).get(naming.TAG_ETAG, job.etag) == job.etag:
+            if job.key and not job.is_reply and storage.upload_tags(job.key).get(naming.TAG_ETAG, job.etag) == job.etag:
                 storage.tag(Upload(job.bucket, job.key, job.etag, job.uploaded_ms, {}), "dropped")
         return jobs.drop(job.id)
 
@@ -138,9 +138,13 @@ def _each(jobs: "Jobs", ids: tuple[str, ...], everything: bool, act: Callable[["
     for job in dict.fromkeys(letters):
         if act(job):  # somebody else may have been quicker
             count += 1
-            click.echo(f"{job.id[:_ID_LENGTH]}  {done}  {terminal.plain(job.key or job.name)}")
+            click.echo(f"{job.id[:_ID_LENGTH]}  {done}  {terminal.plain(_called(job))}")
     if not count:
         click.echo("no dead letters", err=True)
+
+
+def _called(job: "Job") -> str:
+    return f"reply to {job.key}" if job.is_reply else job.key or job.name
 
 
 def _when(milliseconds: int) -> str:

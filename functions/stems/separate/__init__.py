@@ -3,3 +3,8 @@
 It knows nothing of HTTP, MinIO or Redis, so that it can be tested against demucs alone; and it is the only
 package that may import torch and demucs, so that the rest of the service starts in milliseconds.
 """
+
+import time
+
+# Before torch, whose import is most of a cold start.
+STARTED_S = time.monotonic()

@@ -3,17 +3,20 @@
 import errno
 import logging
 import threading
+import time
 
 from cloudevents.core.v1.event import CloudEvent
 from flask import Flask, Response, request
 
-from stems import jobs, logs
+from stems import jobs, logs, metrics, otel, trace
 from stems.config import Settings
-from stems.contract import TYPE_GONE, TYPE_SEPARATED, from_http, reply, to_http
+from stems.contract import TYPE_GONE, TYPE_SEPARATED, Upload, from_http, reply, to_http
 from stems.errors import ObjectGone, StemsError, TransientError
+from stems.separate import STARTED_S
 from stems.separate.job import Worker
+from stems.separate.work import Stages
 from stems.storage import Storage
-from stems.web import health, register_problems
+from stems.web import health, register_metrics, register_problems
 
 _log = logging.getLogger(__name__)
 
@@ -25,11 +28,15 @@ class _Warmth:
         self._worker = worker
         self._done = threading.Event()
         self._error: Exception | None = None
+        # Of the first song alone: how long this process took to be ready for it.
+        self.news: list[float] = []
         threading.Thread(target=self._load, name="load-model", daemon=True).start()
 
     def _load(self) -> None:
         try:
             model = self._worker.load_model()
+            self.news.append(time.monotonic() - STARTED_S)
+            metrics.MODEL_LOAD.set(self.news[0])
             if model.note:
                 _log.warning("the model %r is loaded; %s", model.name, model.note)
             else:
@@ -59,20 +66,28 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings is None:
         settings = Settings.from_env()
         logs.configure(settings, "separate", jobs.connect(settings))
+        otel.configure(settings, "separate")
+        metrics.serve(settings.metrics_port, *metrics.SEPARATE)
     storage = Storage(settings)
     worker = Worker(settings, storage)
     warmth = _Warmth(worker)
 
     app = Flask(__name__)
     register_problems(app)
+    register_metrics(app)
     app.register_blueprint(health(warmth.check))
 
     @app.post("/")
     def separate() -> Response:
-        upload = from_http(dict(request.headers), request.get_data())
+        upload, place = from_http(dict(request.headers), request.get_data())
+        with trace.handling(place), trace.span("request", "server", key=upload.key):
+            return answer(upload)
+
+    def answer(upload: Upload) -> Response:
+        started, stages = time.monotonic(), Stages()
         warmth.wait()
         try:
-            track = worker.do(upload)
+            track = worker.do(upload, stages)
         except ObjectGone as error:
             _log.info("gone: %s", error, extra={"key": upload.key})
             return _answer(reply(TYPE_GONE, upload, {"bucket": upload.bucket, "key": upload.key, "reason": str(error)}))
@@ -83,7 +98,13 @@ def create_app(settings: Settings | None = None) -> Flask:
         except StemsError as error:
             _log.warning("%s: %s", type(error).__name__, error, extra={"key": upload.key, "job": upload.job})
             raise
-        return _answer(reply(TYPE_SEPARATED, upload, track.to_dict()))
+        response = _answer(reply(TYPE_SEPARATED, upload, track.to_dict()))
+        timings_s = {**stages.seconds, metrics.MUSIC: track.duration_s, metrics.TOTAL: time.monotonic() - started}
+        if warmth.news:
+            timings_s[metrics.START] = warmth.news.pop()
+        # The relay counts for us: nobody may look at this pod between now and its end.
+        response.headers["Server-Timing"] = ", ".join(f"{name};dur={1000 * s:.0f}" for name, s in timings_s.items())
+        return response
 
     return app
 

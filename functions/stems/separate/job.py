@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 
-from stems import jobs, lease, naming
+from stems import jobs, lease, metrics, naming
 from stems.config import Settings
 from stems.contract import Upload
 from stems.errors import Busy, StateUnavailable, UnknownTrack
@@ -51,15 +51,16 @@ class Worker:
     def _model(self, name: str | None) -> Model:
         return self._own() if name in (None, self._settings.model) else self._other(name)
 
-    def do(self, upload: Upload) -> Track:
+    def do(self, upload: Upload, stages: Stages) -> Track:
         """Return the record of the upload's song, separating it if that was not done before.
 
-        Raises ObjectGone when the bytes are not there any more, other PermanentErrors for a song that cannot be
-        separated, InProgress while somebody else is at it, other TransientErrors when a part is away.
+        `stages` takes the times; without a `separate` among them it was done before. Raises ObjectGone when the bytes
+        are not there any more, other PermanentErrors for a song that cannot be separated, InProgress while somebody
+        else is at it, other TransientErrors when a part is away.
         """
         with lease.held(self._redis, upload.job, self._settings.lease_s), scratch.folder() as folder:
             self._begin(upload)
-            stages, path = Stages(), Path(folder) / "upload"
+            path = Path(folder) / "upload"
             with stages("fetch"):
                 fetched = self._storage.fetch(upload, path)
             options = Options.from_metadata(_user_metadata(fetched.metadata))
@@ -99,21 +100,22 @@ class Worker:
             raise Busy("this worker is separating another song", retry_after_s=1)
         try:
             _log.info("separating", extra={"key": upload.key, "job": upload.job, "model": model.name})
-            result = separate_file(
-                path,
-                path.parent,
-                model=model,
-                options=options,
-                max_duration_s=self._settings.max_duration_s,
-                on_progress=lambda part: self._progress.tell(upload.job, progress=round(part, 4)),
-                name=Path(naming.song_name(upload.key)).stem,
-            )
+            with metrics.IN_WORK.track_inprogress():
+                result = separate_file(
+                    path,
+                    path.parent,
+                    model=model,
+                    options=options,
+                    max_duration_s=self._settings.max_duration_s,
+                    on_progress=lambda part: self._progress.tell(upload.job, progress=round(part, 4)),
+                    name=Path(naming.song_name(upload.key)).stem,
+                    stages=stages,
+                )
         finally:
             self._separating.release()
-        stages.seconds |= result.stages_s
         with stages("put"):
             stems = tuple(self._put(fetched.songhash, result))
-        track = _track(upload, fetched.songhash, model, result, stems, stages.seconds)
+        track = _track(upload, fetched.songhash, model, result, stems, dict(stages.seconds))
         before = self._record(fetched.songhash)
         if before and before.model == track.model:
             there = tuple(stem for stem in before.stems if self._storage.has(stem.object, stem.etag))

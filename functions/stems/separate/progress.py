@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from contextvars import Context, copy_context
 
 from stems.errors import StateUnavailable
 from stems.jobs import Jobs
@@ -14,14 +15,16 @@ class Progress:
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        self._latest: dict[str, dict[str, str | int | float]] = {}
+        # With the context in which it was told: the log names the event.
+        self._latest: dict[str, tuple[Context, dict[str, str | int | float]]] = {}
         self._news = threading.Condition()
         threading.Thread(target=self._send, name="progress", daemon=True).start()
 
     def tell(self, job: str, **values: str | int | float) -> None:
         """Note fields of a job for Redis, and return at once."""
         with self._news:
-            self._latest[job] = self._latest.get(job, {}) | values
+            _, before = self._latest.get(job, (None, {}))
+            self._latest[job] = copy_context(), before | values
             self._news.notify()
 
     def _send(self) -> None:
@@ -29,8 +32,11 @@ class Progress:
             with self._news:
                 self._news.wait_for(lambda: self._latest)
                 latest, self._latest = self._latest, {}
-            for job, values in latest.items():
-                try:
-                    self._jobs.update(job, **values)
-                except StateUnavailable as error:
-                    _log.warning("progress not told: %s", error)
+            for job, (context, values) in latest.items():
+                context.run(self._tell, job, values)
+
+    def _tell(self, job: str, values: dict[str, str | int | float]) -> None:
+        try:
+            self._jobs.update(job, **values)
+        except StateUnavailable as error:
+            _log.warning("progress not told: %s", error)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from stems import trace
 from stems.options import Options
 from stems.separate import audio, encode, engine
 from stems.separate.model import Model
@@ -25,16 +26,15 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The stem files of a song. `gain_db`: what all were lowered by; `stages_s`: seconds per stage."""
+    """The stem files of a song. `gain_db`: what all were lowered by."""
 
     stems: tuple[Made, ...]
     duration_s: float
     gain_db: float
-    stages_s: dict[str, float]
 
 
 class Stages:
-    """Seconds by stage."""
+    """Seconds by stage; each is a span of the trace, too."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -44,7 +44,8 @@ class Stages:
         """Time the block as the stage `name`."""
         started = time.monotonic()
         try:
-            yield
+            with trace.span(name):
+                yield
         finally:
             self.seconds[name] = round(time.monotonic() - started, 3)
 
@@ -58,14 +59,16 @@ def separate_file(
     max_duration_s: float,
     on_progress: Callable[[float], None],
     name: str | None = None,
+    stages: Stages | None = None,
 ) -> Result:
     """Write `folder/<stem>.<format>` for every stem and format of `options`.
 
     `folder` also takes the uncompressed audio meanwhile: about 21 MB per minute of song and stem. `on_progress` is told
-    the part done, 0 to 1, after each segment and file. `name` is what the stems' title tags call the song.
+    the part done, 0 to 1, after each segment and file. `name` is what the stems' title tags call the song; `stages`
+    takes the times.
     Raises BadAudio, BadOptions, EncodeFailed.
     """
-    wanted, stages = options.wanted(model.sources), Stages()
+    wanted, stages = options.wanted(model.sources), stages or Stages()
     spool = folder / "song.f32"
     with stages("decode"):
         song = audio.decode(
@@ -97,4 +100,4 @@ def separate_file(
             on_progress(_SEPARATING + (1 - _SEPARATING) * count / len(made))
     for stem in wanted:
         stems.path(stem).unlink()
-    return Result(tuple(made), song.duration_s, round(20 * math.log10(gain), 3), stages.seconds)
+    return Result(tuple(made), song.duration_s, round(20 * math.log10(gain), 3))

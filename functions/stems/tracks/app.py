@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Flask
 
-from stems import __version__, jobs, logs, web
+from stems import __version__, jobs, logs, metrics, web
 from stems.config import Settings
 from stems.index import Index
 from stems.storage import Storage
@@ -31,6 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     client = jobs.connect(settings)
     if entry_point:
         logs.configure(settings, "tracks", client)
+        metrics.serve(settings.metrics_port, *metrics.FUNCTION)
     storage = Storage(settings)
 
     def ready() -> None:
@@ -42,6 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     web.register_problems(app)
+    web.register_metrics(app)
     app.register_blueprint(web.health(ready))
     app.register_blueprint(library.routes(Index(client, storage), storage))
     app.register_blueprint(download.routes(storage))

@@ -5,7 +5,7 @@ import contextlib
 import signal
 
 from stems import naming
-from stems_relay import relay as relay_module
+from stems_relay.courier import cancel
 from tests.relay_stack import Reply, Sink, Stack, ended
 from tests.servers import until
 
@@ -112,7 +112,7 @@ def test_a_loop_ends_though_a_library_swallows_the_first_request() -> None:
 
         task = asyncio.create_task(stubborn())
         await asyncio.sleep(0)
-        await asyncio.wait_for(relay_module._cancel([task]), 10)
+        await asyncio.wait_for(cancel([task]), 10)
         assert task.cancelled()
 
     asyncio.run(run())

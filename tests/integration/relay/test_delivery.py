@@ -75,6 +75,7 @@ def test_headers_and_body_are_those_of_the_contract(stack: Stack, sink: Sink) ->
     assert json.loads(delivery.body) == record, "the S3 record, unchanged"
     headers = {name.lower(): value for name, value in delivery.headers.items()}
     ours = {name: value for name, value in headers.items() if name.startswith("ce-")}
+    assert ours.pop("ce-traceparent") == headers["traceparent"]
     answer, subject = record["responseElements"], ours.pop("ce-subject")
     assert datetime.fromisoformat(ours.pop("ce-time")).timestamp() * 1000 == delivery.upload.uploaded_ms
     assert ours == {

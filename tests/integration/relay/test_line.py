@@ -49,7 +49,7 @@ def test_every_command_may_be_sent_twice(stack: Stack) -> None:
         job = await taken(one)
         assert [await one.settle(job, "failed", error="no") for _ in range(2)] == ["failed", "failed"]
         assert await one.claim(upload()) == "failed"
-        assert await one.error(job.upload.job) == "no"
+        assert await one.error(job.message.job) == "no"
         stack.redis.rpush(naming.NOTIFICATIONS, "{", "{")
         assert (await one.read()).unreadable == 2
         await two.sign_off()
@@ -111,7 +111,7 @@ def test_attempts_given_back_never_fall_below_none(stack: Stack) -> None:
         await one.settle(job, "waiting", refund=True)
         job = await taken(one)
         assert (job.attempts, job.tries) == (1, 2)
-        await one.put_back(job.upload.job)
+        await one.put_back(job.message.job)
         await taken(one)
         await one.sign_off()
         assert stack.redis.hgetall(naming.ATTEMPTS) == {}
@@ -124,7 +124,7 @@ def test_the_line_is_ordered_by_the_time_of_the_uploads(stack: Stack) -> None:
         future_ms = jobs.now_ms() + 60_000
         for key, uploaded_ms in {"c": future_ms, "b": 1_790_000_000_001, "a": 1_790_000_000_000}.items():
             await one.claim(upload(key, uploaded_ms))
-        assert [(await taken(one)).upload.key for _ in range(3)] == ["a", "b", "c"], "MinIO's clock may be ahead"
+        assert [(await taken(one)).message.key for _ in range(3)] == ["a", "b", "c"], "MinIO's clock may be ahead"
 
     in_line(stack, act)
 
@@ -170,7 +170,7 @@ def test_keys_that_hold_something_else_or_nothing_stop_nobody(stack: Stack) -> N
             stack.redis.delete(naming.job_key(upload(key).job))
         stack.redis.rpush(naming.job_key(upload("list").job), "no hash")
         found = [await one.take() for _ in range(4)]
-        assert {each.upload.key for each in found if isinstance(each, Taken)} == {"text", "odd"}
+        assert {each.message.key for each in found if isinstance(each, Taken)} == {"text", "odd"}
         assert found[-1] is None
         (dead,) = stack.jobs.view().failed_jobs
         assert dead.key == "damaged"
