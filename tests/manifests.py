@@ -24,6 +24,9 @@ _FILES = (
     "knative/components/network-policies/stores.yaml",
     "knative/components/network-policies/functions.yaml",
     "knative/components/network-policies/clients.yaml",
+    "knative/components/monitoring/operator/podmonitor.yaml",
+    "knative/components/monitoring/operator/alerts.yaml",
+    "knative/components/broker-replies/broker.yaml",
 )
 _MADE = """
 {apiVersion: v1, kind: Secret, metadata: {name: minio-root}, data: {MINIO_ROOT_USER: eA==, MINIO_ROOT_PASSWORD: eA==}}
@@ -39,7 +42,10 @@ data:
   STEMS_RELAY_SECRET_KEY: eA==
   STEMS_UPLOADER_SECRET_KEY: eA==
 ---
-{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}, data: {STEMS_S3_ENDPOINT: 'http://minio:9000'}}
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {STEMS_S3_ENDPOINT: 'http://minio:9000', STEMS_METRICS_PORT: '9464'}
 ---
 {apiVersion: v1, kind: ConfigMap, metadata: {name: redis-config}, data: {redis.conf: ''}}
 ---
@@ -63,6 +69,13 @@ class Manifests:
         for name in ("relay", "separate", "tracks", "minio-setup", "logs", "minio", "redis"):
             self.container(name)["image"] += f":{VERSION}"
         self.env("relay", "STEMS_MAX_IN_FLIGHT")["value"] = "4"
+        # What the components monitoring and broker-replies patch in.
+        for name in ("relay", "separate", "tracks"):
+            asked = {"prometheus.io/scrape": "true", "prometheus.io/port": "9464"}
+            self.template(name)["metadata"].setdefault("annotations", {}).update(asked)
+        self.container("relay")["ports"] = [{"name": "metrics", "containerPort": 9464}]
+        replies = "http://broker-ingress.knative-eventing.svc.cluster.local/stems/replies"
+        self.container("relay")["env"].append({"name": "STEMS_REPLY_SINK", "value": replies})
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         """Return an object; `Function` is a Knative Service, `Service` one of Kubernetes."""

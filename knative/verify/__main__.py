@@ -21,7 +21,8 @@ def _say(line: str) -> None:
 def main() -> int:
     """Check everything; return the exit code."""
     try:
-        modules = [tools.module(pinned, _say) for pinned in (tools.KUBERNETES, tools.SERVING, tools.EVENTING)]
+        pinned = (tools.KUBERNETES, tools.SERVING, tools.EVENTING, tools.OPERATOR)
+        modules = [tools.module(each, _say) for each in pinned]
         return _check(tools.kustomize(_say), tools.webhook(_say), Schemas.load(*modules))
     except ConfigError as error:
         print(f"Error: {error}", file=sys.stderr)

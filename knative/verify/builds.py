@@ -1,4 +1,4 @@
-"""What is built: each overlay, alone and with every set of components that it can have."""
+"""What is built: each overlay alone, with each component that it can have, with each two of them, and with all."""
 
 import shutil
 import subprocess
@@ -13,14 +13,13 @@ from knative.verify.objects import Object
 from knative.verify.tools import CHECKOUT
 from stems.errors import ConfigError
 
-_OURS = ("gpu", "sinkbinding", "ingress-tls", "network-policies")
-_PLACES = {name: f"components/{name}" for name in _OURS}
+_OURS = ("gpu", "sinkbinding", "ingress-tls", "network-policies", "broker-replies", "monitoring")
+_PLACES = {name: f"components/{name}" for name in _OURS} | {"monitoring/operator": "components/monitoring/operator"}
 # A MinIO elsewhere has its own address outside the cluster, and its own policies.
-_PLACES_ELSEWHERE = {
-    "gpu": _PLACES["gpu"],
-    "sinkbinding": _PLACES["sinkbinding"],
-    "network-policies": "overlays/existing-minio/network-policies",
-}
+_PLACES_ELSEWHERE = {name: place for name, place in _PLACES.items() if name != "ingress-tls"}
+_PLACES_ELSEWHERE["network-policies"] = "overlays/existing-minio/network-policies"
+# Alone it would watch what shows nothing.
+_NEEDS = {"monitoring/operator": "monitoring"}
 _COMPONENTS = {"kind": _PLACES, "gke": _PLACES, "existing-minio": _PLACES_ELSEWHERE}
 # The stages with manifests; code and data beside them are not copied.
 _STAGES = ("knative", "minio-config", "events")
@@ -43,9 +42,10 @@ class Build:
 def builds() -> Iterator[Build]:
     """Yield all there are."""
     for overlay, places in _COMPONENTS.items():
-        for count in range(len(places) + 1):
+        for count in (0, 1, 2, len(places)):
             for chosen in combinations(places, count):
-                yield Build(overlay, chosen, tuple(places[name] for name in chosen))
+                if all(_NEEDS.get(name, name) in chosen for name in chosen):
+                    yield Build(overlay, chosen, tuple(places[name] for name in chosen))
 
 
 def prepare(folder: Path) -> None:

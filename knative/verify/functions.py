@@ -19,6 +19,7 @@ _CONTAINER |= {"readinessProbe", "resources", "securityContext", "startupProbe",
 _CONTAINER |= {"terminationMessagePath", "terminationMessagePolicy"}
 _SECURITY = {"allowPrivilegeEscalation", "capabilities", "readOnlyRootFilesystem", "runAsGroup", "runAsNonRoot"}
 _SECURITY |= {"runAsUser", "seccompProfile"}
+_BROKERS = "broker-ingress.knative-eventing.svc.cluster.local"
 _VOLUME = {"name", "configMap", "emptyDir", "projected", "secret"}
 
 
@@ -113,6 +114,19 @@ def relay(objects: Sequence[Object]) -> Iterator[str]:
             yield f"SinkBinding: its sink {ref} is not the function separate"
 
 
+def replies(objects: Sequence[Object]) -> Iterator[str]:
+    """Demand that the Broker to which the relay sends replies is there, at the address of Knative's default class."""
+    brokers = {
+        f"/{each['metadata']['namespace']}/{each['metadata']['name']}"
+        for each in of_kind(objects, "Broker", "eventing.knative.dev")
+    }
+    for each in workloads(objects):
+        sink = plain_env(each.containers[0]).get("STEMS_REPLY_SINK", "")
+        parts = urlsplit(sink)
+        if parts.hostname == _BROKERS and parts.path not in brokers:
+            yield f"{each}: STEMS_REPLY_SINK {sink} is no Broker of ours"
+
+
 def threads(objects: Sequence[Object]) -> Iterator[str]:
     """Demand as many threads of torch as the limit of CPU allows: more would be throttled, fewer leave it idle."""
     for each in _functions(objects):
@@ -122,4 +136,4 @@ def threads(objects: Sequence[Object]) -> Iterator[str]:
             yield f"{each}: OMP_NUM_THREADS is {told} and the limit of cpu {allowed}"
 
 
-RULES = (timeouts, scale, concurrency, forbidden, relay, threads)
+RULES = (timeouts, scale, concurrency, forbidden, relay, replies, threads)

@@ -29,7 +29,7 @@ def policies(objects: Sequence[Object]) -> Iterator[str]:
     found = list(of_kind(objects, "NetworkPolicy", "networking.k8s.io"))
     for policy in found:
         for selector in _selectors(policy["spec"]):
-            for part in _alternatives(selector):
+            for part in alternatives(selector):
                 if not any(selects(part, each.labels) for each in pods):
                     yield f"{called(policy)}: no pod is {part}"
     denied = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
@@ -44,7 +44,7 @@ def _selectors(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield from (end["podSelector"] for end in ends if "podSelector" in end and "namespaceSelector" not in end)
 
 
-def _alternatives(selector: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def alternatives(selector: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield a selector for each value of an `In`: a list with one wrong name selects the others all the same."""
     listed = [rule for rule in selector.get("matchExpressions", ()) if rule["operator"] == "In"]
     if not listed:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from knative.verify import functions, network, pods, settings
+from knative.verify import functions, monitoring, network, pods, settings
 from knative.verify.objects import Object
 
 Rule = Callable[[Sequence[Object]], Iterable[str]]
-RULES: tuple[Rule, ...] = (*functions.RULES, *pods.RULES, *settings.RULES, *network.RULES)
+RULES: tuple[Rule, ...] = (*functions.RULES, *pods.RULES, *settings.RULES, *network.RULES, *monitoring.RULES)
 
 
 def faults(objects: Sequence[Object]) -> Iterator[str]:

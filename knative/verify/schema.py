@@ -1,4 +1,4 @@
-"""Checks objects against the schemas of Kubernetes (its OpenAPI) and Knative (its CRDs), unknown fields included.
+"""Checks objects against the schemas of Kubernetes (its OpenAPI) and of others (their CRDs), unknown fields included.
 
 Both are JSON Schema in a few words only. They are read here, rather than by a library for all of it, because the API
 server reads them in its own way: a field that no schema names is refused, an int-or-string is a type, a quantity may be
@@ -19,7 +19,8 @@ from knative.verify.objects import KNATIVE_SERVICE, Object, called
 Schema = Mapping[str, Any]
 
 _KUBERNETES = "api/openapi-spec/swagger.json"
-_CRDS = ("config/core/300-resources", "config/core/resources")
+# Knative's, and the prometheus-operator's.
+_CRDS = ("config/core/300-resources", "config/core/resources", "example/prometheus-operator-crd")
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _POD = "io.k8s.api.core.v1.PodSpec"
@@ -27,7 +28,7 @@ _REF = "#/definitions/"
 _INT_OR_STRING = "x-kubernetes-int-or-string"
 _OPEN = "x-kubernetes-preserve-unknown-fields"
 _WORDS = {"$ref", "type", "format", "properties", "required", "items", "additionalProperties", "enum", "pattern"}
-_WORDS |= {"minimum", "maximum", "anyOf", _INT_OR_STRING, _OPEN}
+_WORDS |= {"minimum", "maximum", "minLength", "anyOf", _INT_OR_STRING, _OPEN}
 # These say nothing about what is valid.
 _SILENT = re.compile(r"description|default|title|example|x-kubernetes-(list|map|patch|group|unions).*")
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -44,6 +45,13 @@ _KNATIVE_POD = {"containerConcurrency", "timeoutSeconds", "responseStartTimeoutS
 _FILLED_IN = "port: required"
 
 
+class _Loader(yaml.CSafeLoader):  # type: ignore[misc,unused-ignore]
+    """Reads `=`, which is an operator in those schemas, as the text that it is in YAML 1.2."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", yaml.CSafeLoader.construct_yaml_str)
+
+
 @dataclass(frozen=True, slots=True)
 class Schemas:
     """The schemas of all kinds. `definitions`: what a $ref may name; `kinds`: by apiVersion and kind."""
@@ -52,16 +60,16 @@ class Schemas:
     kinds: Mapping[tuple[str, str], Schema]
 
     @classmethod
-    def load(cls, kubernetes: Path, *knative: Path) -> "Schemas":
+    def load(cls, kubernetes: Path, *others: Path) -> "Schemas":
         """Read the schemas from the folders of the modules."""
         definitions: dict[str, Schema] = json.loads((kubernetes / _KUBERNETES).read_text())["definitions"]
         kinds: dict[tuple[str, str], Schema] = {}
         for schema in definitions.values():
             for gvk in schema.get("x-kubernetes-group-version-kind", ()):
                 kinds["/".join(filter(None, (gvk["group"], gvk["version"]))), gvk["kind"]] = schema
-        for module in knative:
+        for module in others:
             for path in sorted(path for folder in _CRDS for path in (module / folder).glob("*.yaml")):
-                for crd in yaml.safe_load_all(path.read_text()):
+                for crd in yaml.load_all(path.read_text(), _Loader):
                     if crd and crd["kind"] == "CustomResourceDefinition":
                         kinds.update(_of_crd(crd["spec"]))
         return cls(definitions, kinds)
@@ -145,6 +153,8 @@ def _type(value: Any, schema: Schema) -> str:
 def _scalar(value: Any, schema: Schema, path: str) -> Iterator[str]:
     if "enum" in schema and value not in schema["enum"]:
         yield f"{path}: {value!r} is none of {schema['enum']}"
+    if isinstance(value, str) and len(value) < schema.get("minLength", 0):
+        yield f"{path}: {value!r} is too short"
     if "pattern" in schema and isinstance(value, str) and not re.search(schema["pattern"], value):
         yield f"{path}: {value!r} is not of the form {schema['pattern']}"
     if isinstance(value, int | float) and not schema.get("minimum", value) <= value <= schema.get("maximum", value):

@@ -36,7 +36,8 @@ def test_images_of_others_have_a_version(stage: str) -> None:
 def test_everything_is_built_by_make_manifests() -> None:
     overlays = {path.parent.name for path in KNATIVE.glob("overlays/*/kustomization.yaml")}
     assert overlays == {build.overlay for build in builds()}
-    components = {path.parent.name for path in KNATIVE.glob("components/*/kustomization.yaml")}
+    found = (KNATIVE / "components").rglob("kustomization.yaml")
+    components = {str(path.parent.relative_to(KNATIVE / "components")) for path in found}
     in_the_base = {Path(str(each)).name for each in kustomization(KNATIVE / "base")["components"]}
     assert components == {name for build in builds() for name in build.components} | in_the_base
 

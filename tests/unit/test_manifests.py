@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from knative.verify import functions, network, pods, policy, settings
+from knative.verify import functions, monitoring, network, pods, policy, settings
 from knative.verify.policy import Rule
 from tests.manifests import Fault, Manifests
 
@@ -136,6 +136,7 @@ FAULTS: list[tuple[Rule, Fault, str]] = [
     (functions.relay, bind("separate"), "1 SinkBindings and a variable"),
     (functions.relay, both(without_env("relay", "K_SINK"), bind("tracks")), "its sink"),
     (functions.relay, without("Deployment", "relay"), "there is no relay"),
+    (functions.replies, without("Broker", "replies"), "is no Broker of ours"),
     (functions.threads, variable("separate", "OMP_NUM_THREADS", value="8"), "OMP_NUM_THREADS is 8"),
     (pods.security, secure("separate", runAsNonRoot=None), "separate lacks runAsNonRoot"),
     (pods.security, secure("relay", runAsUser=0), "relay lacks runAsUser"),
@@ -218,6 +219,33 @@ FAULTS: list[tuple[Rule, Fault, str]] = [
         "no Service minio",
     ),
     (network.addresses, variable("minio", "MINIO_NOTIFY_REDIS_ADDRESS_FAST", value="radis:6379"), "no Service radis"),
+    (
+        monitoring.annotations,
+        put(within("ConfigMap", "settings", "data"), STEMS_METRICS_PORT="9091"),
+        "9091 is Knative's own",
+    ),
+    (monitoring.annotations, put(within("ConfigMap", "settings", "data"), STEMS_METRICS_PORT=None), "on port (none)"),
+    (
+        monitoring.annotations,
+        put(lambda m: m.template("separate")["metadata"]["annotations"], **{"prometheus.io/scrape": None}),
+        "Function separate: it shows its metrics on port 9464 and says (none)",
+    ),
+    (monitoring.monitors, container("relay", ports=[]), "Deployment relay has no port metrics 9464"),
+    (
+        monitoring.monitors,
+        put(within("PodMonitor", "stems", "spec", "podMetricsEndpoints", 1, "relabelings", 0), replacement="$1:9090"),
+        "it asks at $1:9090",
+    ),
+    (
+        monitoring.monitors,
+        put(within("PodMonitor", "stems", "spec"), selector={"matchLabels": {"app.kubernetes.io/name": "relai"}}),
+        "no pod is",
+    ),
+    (
+        monitoring.policies,
+        put(within("NetworkPolicy", "monitoring", "spec", "ingress", 0, "ports", 0), port=9999),
+        "it lets 9999 through",
+    ),
 ]
 
 
