@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from knative.verify import policy, tools
+from knative.verify import alerts, policy, tools
 from knative.verify.builds import build, builds, prepare
 from knative.verify.objects import Object
 from knative.verify.schema import Schemas
@@ -23,10 +23,19 @@ def main() -> int:
     try:
         pinned = (tools.KUBERNETES, tools.SERVING, tools.EVENTING, tools.OPERATOR)
         modules = [tools.module(each, _say) for each in pinned]
-        return _check(tools.kustomize(_say), tools.webhook(_say), Schemas.load(*modules))
+        faulty = _check_alerts(tools.promql(_say))
+        return _check(tools.kustomize(_say), tools.webhook(_say), Schemas.load(*modules)) or faulty
     except ConfigError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
+
+
+def _check_alerts(promql: str) -> int:
+    faults = alerts.faults(promql)
+    _say(f"{'FAULTY' if faults else 'ok    '}  alerts and dashboard")
+    for fault in faults:
+        _say(f"        {fault}")
+    return 1 if faults else 0
 
 
 def _check(kustomize: str, webhook: str, schemas: Schemas) -> int:

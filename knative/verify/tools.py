@@ -12,6 +12,7 @@ from stems_local.programs import Say, go, go_install
 CHECKOUT = Path(__file__).resolve().parents[2]
 BIN = CHECKOUT / ".stems" / "bin"
 WEBHOOK = Path(__file__).with_name("webhook")
+PROMQL = Path(__file__).with_name("promql")
 KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.1"
 # Kubernetes as the oldest that this Knative runs on. With the sums that the checksum database has for them.
 KUBERNETES = ("k8s.io/kubernetes@v1.34.4", "h1:Yy6R4QB8C9kJPp25GFqEvX5XQwY5qzKeqD0Xx6oAcmk=")
@@ -32,16 +33,25 @@ def kustomize(say: Say) -> str:
 
 def webhook(say: Say) -> str:
     """Return the path of the program that checks as Knative's webhook does, built from webhook/. Raises ConfigError."""
-    program = BIN / "knative-webhook"
+    return _built("knative-webhook", WEBHOOK, say)
+
+
+def promql(say: Say) -> str:
+    """Return the path of the program that reads rules as Prometheus does, built from promql/. Raises ConfigError."""
+    return _built("stems-promql", PROMQL, say)
+
+
+def _built(name: str, folder: Path, say: Say) -> str:
+    """Build the Go program in `folder`; each time: Go builds again only what has changed."""
+    program = BIN / name
     if not program.exists():
-        say("building Knative's own checks from source (some minutes, once)")
+        say(f"building {name} from source (some minutes, once)")
     BIN.mkdir(parents=True, exist_ok=True)
     command = [go(BIN, say), "build", "-trimpath", "-o", str(program), "."]
     environ = {**os.environ, "CGO_ENABLED": "0"}
-    # Each time: Go builds again only what has changed.
-    done = subprocess.run(command, cwd=WEBHOOK, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ConfigError(f"{' '.join(command)} in {WEBHOOK} failed: {done.stderr.strip()[-500:]}")
+        raise ConfigError(f"{' '.join(command)} in {folder} failed: {done.stderr.strip()[-500:]}")
     return str(program)
 
 
