@@ -1,4 +1,4 @@
-"""Reads alerts and dashboard as Prometheus does: what they ask is PromQL, and their texts are templates."""
+"""Reads alerts and dashboard as Prometheus does, and has its engine say which alerts the cases of alerts.yaml raise."""
 
 import json
 import subprocess
@@ -12,6 +12,7 @@ from knative.verify.tools import CHECKOUT
 from stems.errors import ConfigError
 
 _MONITORING = CHECKOUT / "knative" / "components" / "monitoring"
+_CASES = Path(__file__).with_name("alerts.yaml")
 # What Grafana puts in before it asks.
 _VARIABLES = {"$__rate_interval": "5m", "$namespace": "stems"}
 
@@ -21,8 +22,8 @@ def faults(promql: str, monitoring: Path = _MONITORING) -> list[str]:
     alerts = yaml.safe_load((monitoring / "operator" / "alerts.yaml").read_text())["spec"]["groups"]
     dashboard = json.loads((monitoring / "dashboard.json").read_text())
     groups = [*alerts, {"name": "dashboard", "rules": list(_asked(dashboard))}]
-    rules = yaml.safe_dump({"groups": groups})
-    done = subprocess.run([promql], input=rules, capture_output=True, text=True, check=False)
+    question = {"rules": yaml.safe_dump({"groups": groups}), "cases": yaml.safe_load(_CASES.read_text())}
+    done = subprocess.run([promql], input=json.dumps(question), capture_output=True, text=True, check=False)
     if done.returncode:
         raise ConfigError(f"{promql}: {done.stderr.strip()}")
     return done.stdout.splitlines()
