@@ -8,7 +8,7 @@ import pytest
 HEAVY = {"torch", "demucs", "numpy"}
 
 
-# Imported only where spans have somewhere to go. (redis imports the rest of OpenTelemetry by itself, where it is there.)
+# Only where spans are asked for. (redis imports the rest of OpenTelemetry by itself, where it is there.)
 OTEL = {"opentelemetry.exporter"}
 
 
