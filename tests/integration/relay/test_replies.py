@@ -121,7 +121,8 @@ def test_a_reply_outlives_the_relay_that_waits_to_send_it(stack: Stack, sink: Si
     assert len(sink.of("a.mp3")) == 1, "the song was not separated again for it"
 
 
-def test_a_reply_outlives_the_relay_that_is_sending_it(stack: Stack, sink: Sink) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_reply_outlives_the_relay_that_is_sending_it(stack: Stack, sink: Sink, number: int) -> None:
     answers(sink, "a.mp3")
     receiver = Receiver()
     receiver.free.clear()
@@ -129,24 +130,10 @@ def test_a_reply_outlives_the_relay_that_is_sending_it(stack: Stack, sink: Sink)
         relay = stack.relay(STEMS_REPLY_SINK=receiver.url)
         stack.put("a.mp3")
         until(lambda: receiver.posts)
-        ended(relay, signal.SIGKILL)
+        ended(relay, number)
         receiver.free.set()
     assert sent_by_the_next(stack, Receiver()) == ["job.1"], "nobody has entered that it was taken"
     assert len(sink.of("a.mp3")) == 1, "it went back to its own line"
-
-
-def test_a_relay_that_is_told_to_stop_hands_its_replies_back(stack: Stack, sink: Sink) -> None:
-    answers(sink, "a.mp3")
-    receiver = Receiver()
-    receiver.free.clear()
-    with receiver.open():
-        relay = stack.relay(STEMS_REPLY_SINK=receiver.url)
-        stack.put("a.mp3")
-        until(lambda: receiver.posts)
-        ended(relay, signal.SIGTERM)
-        receiver.free.set()
-    assert (stack.redis.zcard(naming.REPLIES), stack.redis.zcard(naming.WAITING)) == (1, 0)
-    assert sent_by_the_next(stack, Receiver()) == ["job.1"]
 
 
 def sent_by_the_next(stack: Stack, receiver: Receiver) -> list[str]:
