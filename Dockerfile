@@ -45,13 +45,13 @@ FROM build AS separate-packages
 ARG TORCH_INDEX
 # What demucs wants for its own command line, and torch for compiling: nothing here imports it.
 RUN printf '%s\n' sphn lameenc huggingface-hub triton sympy networkx setuptools >excludes.txt
-# torch by its version alone: its builds differ, and so do their hashes.
+# torch by its version alone: its builds differ, and so do their hashes. Some of its own tests are for newer Pythons.
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt --mount=type=cache,target=/root/.cache/uv \
     uv pip install --no-deps --default-index "${TORCH_INDEX}" "$(sed -n 's/^# \(torch==.*\)/\1/p' requirements.txt)" \
     && uv pip install --verify-hashes -c requirements.txt --excludes excludes.txt -r pyproject.toml --extra separate \
     && cd /opt/packages/lib/python3*/site-packages \
     && rm -rf torch/include torch/bin/protoc* numpy/*/tests numpy/tests Crypto/SelfTest \
-    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/packages/lib
+    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -x /torch/testing/_internal/ /opt/packages/lib
 
 FROM relay-packages AS code
 COPY . .
