@@ -4,10 +4,10 @@ PY := .venv/bin/python
 LOCAL := $(PY) -m stems_local
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup sounds demo up down test lint manifests format bench requirements clean
+.PHONY: help setup sounds demo up down test images test-images lint manifests format bench requirements clean
 
 help: ## Tell what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 .venv/.ready: requirements.txt pyproject.toml local/setup.sh
 	@local/setup.sh
@@ -29,6 +29,16 @@ down: .venv/.ready ## Stop a pipeline that another terminal started
 
 test: setup ## Run all tests (ARGS: more for pytest)
 	@$(PY) -m pytest $(ARGS)
+
+images: ## Build the three container images (local/images.sh says with which variables)
+	@local/images.sh
+
+test-images: setup ## Run the pipeline on the images; `make images` first
+	@$(PY) -m pytest tests/images -m images $(ARGS)
+
+.env: # Passwords for compose.yaml: random, once
+	@folder=$$(mktemp -d) && knative/secrets.sh "$$folder" 2>/dev/null && \
+	    (umask 077 && cat "$$folder"/*.env >$@) && rm -r "$$folder" && echo "$@: written"
 
 lint: .venv/.ready ## Check style, types, import boundaries, README
 	@$(PY) -m ruff check .

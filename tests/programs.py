@@ -38,7 +38,11 @@ def need(name: str) -> str:
 
 
 def _missing(what: str, target: str) -> NoReturn:
-    message = f"{what} is not installed: run `make {target}`"
+    skip_or_fail(f"{what} is not installed: run `make {target}`")
+
+
+def skip_or_fail(message: str) -> NoReturn:
+    """Skip the calling test for want of something; fail it in CI."""
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)

@@ -95,6 +95,11 @@ class Stack:
         }
         return {**settings, **self.overrides}
 
+    def command(self, part: str) -> list[str]:
+        """Return what starts the relay or a function. Tests of the images start a container instead."""
+        stems = str(Path(sys.executable).parent / "stems")
+        return [stems, "relay"] if part == "relay" else [stems, "serve", part, "--port", str(self.ports[part])]
+
     def running(self) -> bool:
         """Tell whether a supervisord runs on this state, started by whomever."""
         if self._supervisor is not None:
@@ -223,11 +228,8 @@ class Stack:
         command = [self.programs.minio, "server", str(self.root / "minio"), "--quiet", "--address", address]
         yield _program("minio", command, self._minio_environ(), autostart=True)
         yield "[group:pipeline]\nprograms=separate,tracks,relay\npriority=20"
-        stems = str(Path(sys.executable).parent / "stems")
-        for name in ("separate", "tracks"):
-            environ = {**self.environ(name), "TMPDIR": str(self.root / "tmp")}
-            yield _program(name, [stems, "serve", name, "--port", str(ports[name])], environ)
-        yield _program("relay", [stems, "relay"], self.environ("relay"))
+        for name in ("separate", "tracks", "relay"):
+            yield _program(name, self.command(name), {**self.environ(name), "TMPDIR": str(self.root / "tmp")})
 
     def _minio_environ(self) -> dict[str, str]:
         address = f"127.0.0.1:{self.ports['redis']}"
