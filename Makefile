@@ -4,10 +4,10 @@ PY := .venv/bin/python
 LOCAL := $(PY) -m stems_local
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup sounds demo up down test lint manifests format bench requirements clean
+.PHONY: help setup sounds demo up down test test-cluster lint manifests format bench requirements clean
 
 help: ## Tell what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 .venv/.ready: requirements.txt pyproject.toml local/setup.sh
 	@local/setup.sh
@@ -29,6 +29,9 @@ down: .venv/.ready ## Stop a pipeline that another terminal started
 
 test: setup ## Run all tests (ARGS: more for pytest)
 	@$(PY) -m pytest $(ARGS)
+
+test-cluster: setup ## Deploy to the cluster of KUBECONFIG, in a namespace of its own, and test there (knative/README.md)
+	@$(PY) -m pytest tests/cluster -m cluster -s $(ARGS)
 
 lint: .venv/.ready ## Check style, types, import boundaries, README
 	@$(PY) -m ruff check .
