@@ -24,6 +24,7 @@ from tests.servers import free_port
 # A folder with a kustomize Component: what is special about the cluster.
 COMPONENT = "STEMS_TEST_COMPONENT"
 OVERLAY = "test"
+ONCE = (1, 1)
 START_S = 600
 
 
@@ -126,10 +127,13 @@ class Service(Hands):
 
         return wait_for(path, look)
 
-    def separations(self, key: str) -> int:
-        """Return how often a song was separated, by the word of the function."""
+    def separations(self, key: str) -> tuple[int, int]:
+        """Return how often the separation of a song was begun and ended, by the word of the function."""
         lines: list[str] = self.redis.lrange(naming.LOG_TAIL, 0, -1)  # type: ignore[assignment]
-        return sum(" separated " in line and f"key={key} " in line for line in lines)
+        begun, ended = (
+            sum(f" {word} key={key} job=" in line for line in lines) for word in ("separating", "separated")
+        )
+        return begun, ended
 
     def in_the_middle(self, key: str, etag: str) -> None:
         """Wait until a song is being separated, and neither at the start nor at the end."""

@@ -18,6 +18,7 @@ from tests.programs import need
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 # Of Knative Eventing, which a cluster need not have.
 OPTIONAL = "SinkBinding"
+MODES = ("enforce", "warn")
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,8 @@ def space() -> Iterator[Space]:
     need_cluster()
     space = Space(f"stems-dry-{secrets.token_hex(3)}")
     space.kubectl("create", "namespace", space.name)
-    label = "pod-security.kubernetes.io/enforce=restricted"
-    space.kubectl("label", "namespace", space.name, label)
+    # As base/namespace.yaml has it: `warn` speaks of pods that workloads will make.
+    space.kubectl("label", "namespace", space.name, *(f"pod-security.kubernetes.io/{mode}=restricted" for mode in MODES))
     yield space
     space.kubectl("delete", "namespace", space.name, "--wait=false")
 

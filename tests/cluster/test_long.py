@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import Say
-from tests.cluster.deployment import Service
+from tests.cluster.deployment import ONCE, Service
 from tests.cluster.songs import lasting
 from tests.cluster.space import Space
 from tests.pipeline import wait_for
@@ -57,7 +57,7 @@ def test_twenty_minutes_fit_into_the_memory_of_a_pod(service: Service, tmp_path:
     )
     assert all(each["restartCount"] == 0 for each in status["status"]["containerStatuses"])
     assert 100 < memory.held < LIMIT_MIB
-    assert service.separations(key) == 1
+    assert service.separations(key) == ONCE
 
 
 def test_longer_than_allowed_is_refused_once_and_says_why(service: Service, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_longer_than_a_request_may_take(service: Service, tmp_path: Path, say: S
         service.space.kubectl("rollout", "status", "deployment/relay", "--timeout=300s")
     assert sum(track["stages_s"].values()) > limit_s, "the song was too quick for this test"
     say(f"{sum(track['stages_s'].values()):.0f} s of work with {limit_s} s for a request: {job['state']}")
-    assert service.separations(key) == 1
+    assert service.separations(key) == ONCE
 
 
 def shorten(service: Service, change: object, limit_s: int) -> None:

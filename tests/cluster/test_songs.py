@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 
 from tests.cluster.conftest import Say
-from tests.cluster.deployment import Service
+from tests.cluster.deployment import ONCE, Service
 from tests.cluster.songs import lasting
 from tests.cluster.watch import Watch
 from tests.pipeline import wait_for
@@ -63,7 +63,7 @@ def test_a_cold_start(service: Service, tmp_path: Path, say: Say) -> None:
     begun = monotonic()
     say(f"warm: in work {begun - put:.2f} s after the put")
     service.done("warm.mp3", etag, 300)
-    assert service.separations("cold.mp3") == 1
+    assert service.separations("cold.mp3") == ONCE
 
 
 def test_ten_songs_at_once(service: Service, tmp_path: Path, say: Say) -> None:
@@ -79,4 +79,4 @@ def test_ten_songs_at_once(service: Service, tmp_path: Path, say: Say) -> None:
         service.idle()
     say(f"pods over time:\n{pods.table()}")
     assert pods.most() == MAX_SCALE
-    assert {key: service.separations(key) for key in keys} == dict.fromkeys(keys, 1)
+    assert {key: service.separations(key) for key in keys} == dict.fromkeys(keys, ONCE)
