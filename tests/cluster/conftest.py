@@ -1,5 +1,6 @@
 """One deployment for all tests on the cluster. What they see goes to the log: `make test-cluster` shows it."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -35,8 +36,9 @@ def deployment(
         yield deployment
     finally:
         if request.session.testsfailed:
-            say(deployment.space.kubectl("get", "pods,ksvc,revisions,events", "-o", "wide"))
-            say(deployment.space.kubectl("logs", "deployment/logs", "--tail=100"))
+            say(deployment.space.kubectl("get", "pods,ksvc,revisions,events"))
+            with contextlib.suppress(AssertionError):  # it may be what failed
+                say(deployment.space.kubectl("logs", "deployment/logs", "--tail=200"))
         deployment.remove()
 
 

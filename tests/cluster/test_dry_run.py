@@ -27,7 +27,9 @@ def space() -> Iterator[Space]:
     space = Space(f"stems-dry-{secrets.token_hex(3)}")
     space.kubectl("create", "namespace", space.name)
     # As base/namespace.yaml has it: `warn` speaks of pods that workloads will make.
-    space.kubectl("label", "namespace", space.name, *(f"pod-security.kubernetes.io/{mode}=restricted" for mode in MODES))
+    space.kubectl(
+        "label", "namespace", space.name, *(f"pod-security.kubernetes.io/{mode}=restricted" for mode in MODES)
+    )
     yield space
     space.kubectl("delete", "namespace", space.name, "--wait=false")
 

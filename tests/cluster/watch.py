@@ -1,5 +1,6 @@
 """The pods of a part over time, as the cluster tells of them."""
 
+import json
 import subprocess
 import threading
 import time
@@ -10,14 +11,6 @@ from tests.cluster.space import Space
 
 _STATES = ("starting", "ready", "ending")
 _BARS = dict(zip(_STATES, "░█▒", strict=True))
-_LINE = "\t".join(
-    (
-        "{.type}",
-        "{.object.metadata.name}",
-        '{.object.status.conditions[?(@.type=="Ready")].status}',
-        "{.object.metadata.deletionTimestamp}",
-    )
-)
 
 
 class Watch:
@@ -26,7 +19,7 @@ class Watch:
     def __init__(self, space: Space, part: str) -> None:
         self._part = part
         select = ("get", "pods", "-l", f"app.kubernetes.io/name={part}")
-        form = ("--watch", "--output-watch-events", "-o", f'jsonpath={_LINE}{{"\\n"}}')
+        form = ("--watch", "--output-watch-events", "-o", "json")  # an object a line
         command = ["kubectl", "--namespace", space.name, *select, *form]
         self._pods: dict[str, str] = {}
         self.counts: list[tuple[float, Counter[str]]] = []
@@ -48,12 +41,14 @@ class Watch:
 
     def _follow(self) -> None:
         assert self._process.stdout
-        for line in self._process.stdout:
-            event, name, ready, ending = line.rstrip("\n").split("\t")
-            if event == "DELETED":
+        for event in map(json.loads, self._process.stdout):
+            pod = event["object"]
+            name, conditions = pod["metadata"]["name"], pod["status"].get("conditions", ())
+            ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+            if event["type"] == "DELETED":
                 self._pods.pop(name, None)
             else:
-                self._pods[name] = "ending" if ending else "ready" if ready == "True" else "starting"
+                self._pods[name] = "ending" if "deletionTimestamp" in pod["metadata"] else _STATES[ready]
             self._count()
 
     def _count(self) -> None:
