@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import redis
 import urllib3
 import yaml  # type: ignore[import-untyped,unused-ignore]
 from minio.error import MinioException
@@ -95,9 +96,9 @@ class Deployment:
             self._script.wait(30)
 
     def remove(self) -> None:
-        """Delete the namespace and with it everything."""
+        """Delete the namespace and with it everything; nobody waits for pods that may take ten minutes to end."""
         self.stop()
-        self.space.kubectl("delete", "namespace", self.space.name, "--ignore-not-found", "--timeout=300s")
+        self.space.kubectl("delete", "namespace", self.space.name, "--ignore-not-found", "--wait=false")
 
     def environ(self, user: str) -> dict[str, str]:
         """Return the environment of a process on this machine that takes the place of a part."""
@@ -129,7 +130,13 @@ class Service(Hands):
 
     def separations(self, key: str) -> tuple[int, int]:
         """Return how often the separation of a song was begun and ended, by the word of the function."""
-        lines: list[str] = self.redis.lrange(naming.LOG_TAIL, 0, -1)  # type: ignore[assignment]
+
+        def look() -> list[str]:
+            with contextlib.suppress(redis.RedisError):
+                return self.redis.lrange(naming.LOG_TAIL, 0, -1)  # type: ignore[return-value]
+            return []
+
+        lines = wait_for("the log in Redis", look)
         begun, ended = (
             sum(f" {word} key={key} job=" in line for line in lines) for word in ("separating", "separated")
         )

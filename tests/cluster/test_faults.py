@@ -13,7 +13,7 @@ from tests.cluster.watch import Watch
 from tests.pipeline import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-LONG_S = 240
+LONG_S = 60
 
 
 KILLS: dict[str, Callable[[Service], None]] = {

@@ -46,7 +46,7 @@ def test_twenty_minutes_fit_into_the_memory_of_a_pod(service: Service, tmp_path:
     looking = threading.Thread(target=look)
     looking.start()
     try:
-        track = service.done(key, etag, 900)
+        track = service.done(key, etag, 1500)
     finally:
         ended.set()
         looking.join()
@@ -78,7 +78,7 @@ def test_longer_than_a_request_may_take(service: Service, tmp_path: Path, say: S
     shorten(service, {"spec": {"template": {"spec": spec}}}, limit_s)
     try:
         etag = service.put(lasting(tmp_path / key, 600), key)
-        track = service.done(key, etag, 900)
+        track = service.done(key, etag, 1500)
         job = service.settled(key, etag, 120)
     finally:
         service.space.kubectl("apply", "-k", str(service.deployment.overlay))

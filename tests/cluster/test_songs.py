@@ -68,11 +68,11 @@ def test_a_cold_start(service: Service, tmp_path: Path, say: Say) -> None:
 
 def test_ten_songs_at_once(service: Service, tmp_path: Path, say: Say) -> None:
     keys = [f"ten {number}.mp3" for number in range(10)]
-    paths = [lasting(tmp_path / key, 90) for key in keys]
+    paths = [lasting(tmp_path / key, 20) for key in keys]
     service.idle()
     with Watch(service.space, "separate") as pods, ThreadPoolExecutor(10) as threads:
         list(threads.map(service.put, paths, keys))
-        say("ten songs of 90 s put at once")
+        say("ten songs of 20 s put at once")
         for key in keys:
             service.done(key, deadline_s=900)
         say("all of them separated")

@@ -27,6 +27,10 @@ from stems.storage import Fetched, Storage
 
 _log = logging.getLogger(__name__)
 
+# How long a song waits for one whose caller is gone: after a relay died, say. A request that waits counts as work, so
+# that Knative adds pods, where a 429 a second would look like idleness and hold up the line.
+_TURN_S = 20.0
+
 
 class Worker:
     """Does jobs, one separation at a time; safe to call from several threads."""
@@ -95,7 +99,7 @@ class Worker:
     def _separate(
         self, upload: Upload, fetched: Fetched, path: Path, options: Options, model: Model, stages: Stages
     ) -> Track:
-        if not self._separating.acquire(blocking=False):
+        if not self._separating.acquire(timeout=_TURN_S):
             raise Busy("this worker is separating another song", retry_after_s=1)
         try:
             _log.info("separating", extra={"key": upload.key, "job": upload.job, "model": model.name})
