@@ -4,7 +4,7 @@ PY := .venv/bin/python
 LOCAL := $(PY) -m stems_local
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup sounds demo up down test images test-images lint manifests format bench requirements clean
+.PHONY: help setup sounds demo up down test images test-images test-cluster lint manifests format bench requirements clean
 
 help: ## Tell what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ images: ## Build the three container images (local/images.sh says with which var
 
 test-images: setup ## Run the pipeline on the images; `make images` first
 	@$(PY) -m pytest tests/images -m images $(ARGS)
+
+test-cluster: setup ## Deploy to the cluster of KUBECONFIG, in a namespace of its own, and test there (knative/README.md)
+	@$(PY) -m pytest tests/cluster -m cluster -s $(ARGS)
 
 .env: # Passwords for compose.yaml: random, once
 	@folder=$$(mktemp -d) && knative/secrets.sh "$$folder" 2>/dev/null && \

@@ -10,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 overlay=knative/overlays/${OVERLAY:-kind}
+namespace=$(sed -n 's/^namespace: *//p' "$overlay/kustomization.yaml")
 minio_port=${MINIO_PORT:-9000} redis_port=${REDIS_PORT:-6379} tracks_port=${TRACKS_PORT:-8080}
 context=${KUBE_CONTEXT:-$(kubectl config current-context)}
 env_folder=.stems/cluster
@@ -17,7 +18,7 @@ wait=300s
 
 say() { echo "  $*" >&2; }
 die() { echo "Error: $*" >&2; exit 1; }
-kube() { kubectl --context "$context" "$@"; }
+kube() { kubectl --context "$context" --namespace "$namespace" "$@"; }
 secret() { sed -n "s/^$1=//p" knative/secrets/*.env; }
 
 check() {
@@ -40,7 +41,7 @@ load_images() {
 deploy() {
     say "deploying $overlay to $context"
     # A Job cannot be changed, only made again.
-    kube -n stems delete job minio-setup --ignore-not-found >/dev/null 2>&1 || true
+    kube delete job minio-setup --ignore-not-found >/dev/null 2>&1 || true
     kube apply -k "$overlay"
 }
 
@@ -48,13 +49,13 @@ wait_ready() {
     local thing
     for thing in statefulset/redis statefulset/minio deployment/relay deployment/logs; do
         say "waiting for $thing"
-        kube -n stems rollout status --timeout "$wait" "$thing" >/dev/null || die "$thing does not come up"
+        kube rollout status --timeout "$wait" "$thing" >/dev/null || die "$thing does not come up"
     done
     say "waiting for the set-up of MinIO and for the functions"
-    kube -n stems wait --for condition=Complete --timeout "$wait" job/minio-setup >/dev/null ||
-        die "minio-setup fails: kubectl -n stems logs job/minio-setup"
-    kube -n stems wait --for condition=Ready --timeout "$wait" ksvc/separate ksvc/tracks >/dev/null ||
-        die "not ready: kubectl -n stems get ksvc,revision"
+    kube wait --for condition=Complete --timeout "$wait" job/minio-setup >/dev/null ||
+        die "minio-setup fails: kubectl -n $namespace logs job/minio-setup"
+    kube wait --for condition=Ready --timeout "$wait" ksvc/separate ksvc/tracks >/dev/null ||
+        die "not ready: kubectl -n $namespace get ksvc,revision"
 }
 
 # forward TARGET-COMMAND LOCAL-PORT REMOTE-PORT: again whenever it ends, as it does when a pod goes
@@ -63,7 +64,7 @@ forward() {
     trap '[ -z "$child" ] || kill "$child" 2>/dev/null; exit 0' TERM INT
     while :; do
         if target=$($1); then
-            kubectl --context "$context" -n stems port-forward --address 127.0.0.1 "$target" "$2:$3" >/dev/null &
+            kubectl --context "$context" --namespace "$namespace" port-forward --address 127.0.0.1 "$target" "$2:$3" >/dev/null &
             child=$!
             wait "$child" || true
             child=''
@@ -76,7 +77,7 @@ minio_target() { echo service/minio; }
 # Knative's own Service of the newest revision: past the ingress, which goes by the name of the host.
 tracks_target() {
     local revision
-    revision=$(kube -n stems get ksvc tracks -o jsonpath='{.status.latestReadyRevisionName}') && [ -n "$revision" ] &&
+    revision=$(kube get ksvc tracks -o jsonpath='{.status.latestReadyRevisionName}') && [ -n "$revision" ] &&
         echo "service/$revision-private"
 }
 
@@ -109,11 +110,11 @@ In another terminal:
   export MC_HOST_stems=http://uploader:$(secret STEMS_UPLOADER_SECRET_KEY)@127.0.0.1:$minio_port
   mc cp song.mp3 stems/queue/
   stems --env-file $env_folder/uploader.env status
-  kubectl -n stems logs -f deployment/logs
+  kubectl -n $namespace logs -f deployment/logs
 
 A part of yours in place of the cluster's:
   stems --env-file $env_folder/separate.env serve separate      # at http://127.0.0.1:8081
-  kubectl -n stems scale deployment/relay --replicas 0 && stems --env-file $env_folder/relay.env relay
+  kubectl -n $namespace scale deployment/relay --replicas 0 && stems --env-file $env_folder/relay.env relay
 EOF
 }
 

@@ -19,6 +19,19 @@ QUICK = {
     "STEMS_SWEEP_S": "5",
 }
 
+# Tests that run only when their marker is asked for.
+OPT_IN = {"bench": "make bench", "images": "make test-images", "cluster": "make test-cluster"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what only runs when it is asked for."""
+    for marker, command in OPT_IN.items():
+        if marker in str(config.option.markexpr):
+            continue
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=f"only by `{command}`"))
+
 
 @pytest.fixture(scope="session")
 def programs() -> Programs:

@@ -63,21 +63,21 @@ def samples(audio: bytes) -> NDArray[np.float32]:
     return np.frombuffer(decoded, "<f4").reshape(-1, 2)
 
 
-class Pipeline:
-    """A stack, with the hands of the user `uploader`."""
+class Hands:
+    """The hands of the user `uploader` on a running service, wherever it runs. `folder` is mc's own."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self.settings = Settings.from_env(stack.environ("uploader"))
-        self.redis: redis.Redis = connect(self.settings)
+    def __init__(self, settings: Settings, mc: str, folder: Path) -> None:
+        self.settings = settings
+        self._mc, self._folder = mc, folder
+        self.redis: redis.Redis = connect(settings)
         # Tests kill MinIO: the hands wait for it.
         self._http = urllib3.PoolManager(maxsize=8, retries=urllib3.Retry(total=30, backoff_factor=0.1, backoff_max=1))
         self.s3 = Minio(
-            f"127.0.0.1:{stack.ports['minio']}",
-            "uploader",
-            stack.keys["uploader"],
+            settings.s3_endpoint.removeprefix("http://"),
+            settings.s3_access_key,
+            settings.s3_secret_key,
             secure=False,
-            region="us-east-1",
+            region=settings.s3_region,
             http_client=self._http,
         )
 
@@ -88,8 +88,9 @@ class Pipeline:
 
     def mc(self, *arguments: str) -> str:
         """Run mc with the alias `stems`; return what it prints."""
-        host = self.stack.s3_url.replace("://", f"://uploader:{self.stack.keys['uploader']}@")
-        command = [self.stack.programs.mc, "--config-dir", str(self.stack.root / "mc"), *arguments]
+        user = f"{self.settings.s3_access_key}:{self.settings.s3_secret_key}"
+        host = self.settings.s3_endpoint.replace("://", f"://{user}@")
+        command = [self._mc, "--config-dir", str(self._folder), *arguments]
         environ = {**os.environ, "MC_HOST_stems": host}
         return subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
 
@@ -139,16 +140,24 @@ class Pipeline:
     def get(self, path: str) -> Any:
         """GET JSON from the REST function; a problem comes back as its JSON, too."""
         try:
-            with urllib.request.urlopen(self.stack.tracks_url + path, timeout=30) as answer:
+            with urllib.request.urlopen(self.settings.tracks_url + path, timeout=30) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             return json.load(error)
 
     def download(self, path: str) -> bytes:
         """GET bytes from the REST function."""
-        with urllib.request.urlopen(self.stack.tracks_url + path, timeout=30) as answer:
+        with urllib.request.urlopen(self.settings.tracks_url + path, timeout=30) as answer:
             return bytes(answer.read())
 
     def queue(self) -> Any:
         """Return what stands in line."""
         return self.get("/v1/queue")
+
+
+class Pipeline(Hands):
+    """A stack, and hands on it."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(Settings.from_env(stack.environ("uploader")), stack.programs.mc, stack.root / "mc")
+        self.stack = stack

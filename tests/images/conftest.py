@@ -9,15 +9,6 @@ from tests.containers import ContainerStack
 from tests.pipeline import Pipeline
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip them unless `-m images` asks for them."""
-    if "images" in str(config.option.markexpr):
-        return
-    for item in items:
-        if item.get_closest_marker("images"):
-            item.add_marker(pytest.mark.skip(reason="of the images: `make test-images`"))
-
-
 @pytest.fixture(scope="module")
 def pipeline(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """The pipeline whose relay and functions are containers; MinIO and Redis are processes."""

@@ -87,7 +87,7 @@ def test_an_upload_that_is_not_there_is_gone(pipeline: Pipeline, separated: Uplo
     assert answer.body["reason"] == "queue/never is not there any more"
 
 
-def test_a_worker_takes_one_song_and_nobody_takes_it_twice(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_a_worker_takes_one_song_at_a_time_and_nobody_takes_it_twice(pipeline: Pipeline, tmp_path: Path) -> None:
     long = uploaded(pipeline, song(tmp_path / "long.wav", seed=201, duration_s=60), "taken.wav")
     wait_for("the start", lambda: pipeline.job("taken.wav", long.etag).get("progress", "0") > "0.1")
     pipeline.stack.control("stop", "pipeline:relay")  # the events here are ours
@@ -97,11 +97,21 @@ def test_a_worker_takes_one_song_and_nobody_takes_it_twice(pipeline: Pipeline, t
         assert 1 <= int(same.headers["retry-after"]) <= 2
         assert "another worker" in same.body["detail"]
         other = uploaded(pipeline, song(tmp_path / "other.wav", seed=202), "other.wav")
-        busy = post(pipeline, *to_http(other.to_event()))
-        assert (busy.status, busy.headers["retry-after"]) == (429, "1")
+        answers: list[Answer] = []
+
+        def ask() -> None:  # it waits for its turn for 20 s, which a slow machine may need more than once
+            while not answers or answers[-1].status == 429:
+                answers.append(post(pipeline, *to_http(other.to_event())))
+
+        waiting = threading.Thread(target=ask)
+        waiting.start()
+        wait_for("the other one", lambda: pipeline.job("other.wav", other.etag).get("state") == "separating")
         health = f"http://127.0.0.1:{pipeline.stack.ports['separate']}/health/ready"
         with urllib.request.urlopen(health, timeout=5) as answer:
             assert answer.status == 200
+        waiting.join()
+        assert answers[-1].status == 200
+        assert pipeline.tags("taken.wav")["state"] == "done"
     finally:
         pipeline.stack.control("start", "pipeline:relay")
     pipeline.done("taken.wav", long.etag)

@@ -95,6 +95,17 @@ def test_a_part_started_here_gets_its_own_secret(cluster: Cluster) -> None:
     assert stat.S_IMODE(relay.stat().st_mode) == 0o600
 
 
+def test_the_overlay_says_which_namespace(cluster: Cluster) -> None:
+    overlay = cluster.folder / "knative" / "overlays" / "kind" / "kustomization.yaml"
+    overlay.write_text(overlay.read_text().replace("namespace: stems", "namespace: mine"))
+    script = cluster.start()
+    until(lambda: cluster.asks("port-forward") == 3)
+    script.terminate()
+    said, _ = script.communicate(timeout=20)
+    assert cluster.asks("--namespace mine") == len(cluster.asked.read_text().splitlines())
+    assert "kubectl -n mine logs" in said
+
+
 @pytest.mark.parametrize(
     ("fails", "said"),
     [

@@ -7,6 +7,8 @@ left. So it does not matter at which line the process dies.
 import logging
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -27,6 +29,10 @@ from stems.storage import Fetched, Storage
 
 _log = logging.getLogger(__name__)
 
+# How long a song waits for one whose caller is gone: after a relay died, say. A request that waits counts as work, so
+# that Knative adds pods, where a 429 a second would look like idleness and hold up the line.
+_TURN_S = 20.0
+
 
 class Worker:
     """Does jobs, one separation at a time; safe to call from several threads."""
@@ -39,6 +45,8 @@ class Worker:
         self._progress = Progress(self._jobs)
         self._index = Index(self._redis, storage)
         self._separating = threading.Lock()
+        # One thread for all separations: whichever thread has once computed keeps 170 MB of torch's from then on.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="separate")
         # The worker's own model stays; beside it, the one that an upload asked for last.
         self._own = cache(lambda: models.load(settings.model, Path(settings.model_dir)))
         self._other = lru_cache(maxsize=1)(lambda name: models.load(name, Path(settings.model_dir)))
@@ -96,12 +104,15 @@ class Worker:
     def _separate(
         self, upload: Upload, fetched: Fetched, path: Path, options: Options, model: Model, stages: Stages
     ) -> Track:
-        if not self._separating.acquire(blocking=False):
+        if not self._separating.acquire(timeout=_TURN_S):
             raise Busy("this worker is separating another song", retry_after_s=1)
         try:
             _log.info("separating", extra={"key": upload.key, "job": upload.job, "model": model.name})
             with metrics.IN_WORK.track_inprogress():
-                result = separate_file(
+                # In our context: the log names the event, the stages are spans of its trace.
+                result = self._thread.submit(
+                    copy_context().run,
+                    separate_file,
                     path,
                     path.parent,
                     model=model,
@@ -110,7 +121,7 @@ class Worker:
                     on_progress=lambda part: self._progress.tell(upload.job, progress=round(part, 4)),
                     name=Path(naming.song_name(upload.key)).stem,
                     stages=stages,
-                )
+                ).result()
         finally:
             self._separating.release()
         with stages("put"):

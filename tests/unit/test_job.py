@@ -1,0 +1,53 @@
+"""What a worker does with more than one song: one at a time, and all in one thread."""
+
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+
+from stems.config import Settings
+from stems.errors import BadAudio, Busy
+from stems.separate import job
+from stems.separate.job import Worker
+from stems.storage import Storage
+
+SONG: list[Any] = [SimpleNamespace(key="song", job="1"), None, Path("song"), None, SimpleNamespace(name="demo"), None]
+
+
+@pytest.fixture
+def worker() -> Worker:
+    settings = Settings.from_env({"STEMS_S3_ACCESS_KEY": "x", "STEMS_S3_SECRET_KEY": "x"})
+    return Worker(settings, Storage(settings))
+
+
+def test_a_song_waits_for_its_turn_and_not_for_ever(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "_TURN_S", 0.2)
+    with worker._separating:
+        started = time.monotonic()
+        with pytest.raises(Busy):
+            worker._separate(*SONG)
+    assert 0.2 <= time.monotonic() - started < 5
+
+
+def test_all_songs_are_computed_in_one_thread(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+
+    def compute(*arguments: Any, **named: Any) -> NoReturn:
+        seen.add(threading.get_ident())
+        raise BadAudio("silence")
+
+    def ask() -> None:
+        with pytest.raises(BadAudio):
+            worker._separate(*SONG)
+
+    monkeypatch.setattr(job, "separate_file", compute)
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 1
+    assert not seen & {thread.ident for thread in threads}
