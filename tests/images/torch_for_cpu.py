@@ -45,19 +45,8 @@ def empty(library: Path, wanted: set[str], out: Path) -> Path:
     nodes = [f"{version} {{ global: {'; '.join(names)}; }};" for version, names in versions.items() if version]
     script.write_text("\n".join(nodes))
     options = [f"-Wl,--version-script={script}"] if nodes else []
-    command = [
-        "cc",
-        "-w",
-        "-shared",
-        "-fPIC",
-        "-fno-builtin",
-        f"-Wl,-soname,{library.name}",
-        *options,
-        "-o",
-        made,
-        source,
-    ]
-    subprocess.run(command, check=True)
+    command = ["cc", "-w", "-shared", "-fPIC", "-fno-builtin", f"-Wl,-soname,{library.name}", *options]
+    subprocess.run([*command, "-o", made, source], check=True)
     return made
 
 
@@ -77,13 +66,8 @@ def contents(torch: Distribution, scratch: Path) -> Iterator[tuple[str, Path | b
             lines = (site / file).read_text().splitlines()
             yield name, "\n".join(line for line in lines if not line.startswith(OF_GRAPHICS_CARDS)).encode()
         elif name == "torch/version.py":
-            yield (
-                name,
-                (site / file)
-                .read_text()
-                .replace("cuda: Optional[str] = '", "cuda: Optional[str] = None  # '")
-                .encode(),
-            )
+            cuda = "cuda: Optional[str] = "
+            yield name, (site / file).read_text().replace(f"{cuda}'", f"{cuda}None  # '").encode()
         else:
             yield name, site / file
 

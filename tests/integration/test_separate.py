@@ -87,6 +87,7 @@ def test_an_upload_that_is_not_there_is_gone(pipeline: Pipeline, separated: Uplo
     assert answer.body["reason"] == "queue/never is not there any more"
 
 
+@pytest.mark.timeout(300)
 def test_a_worker_takes_one_song_at_a_time_and_nobody_takes_it_twice(pipeline: Pipeline, tmp_path: Path) -> None:
     long = uploaded(pipeline, song(tmp_path / "long.wav", seed=201, duration_s=60), "taken.wav")
     wait_for("the start", lambda: pipeline.job("taken.wav", long.etag).get("progress", "0") > "0.1")
@@ -105,7 +106,7 @@ def test_a_worker_takes_one_song_at_a_time_and_nobody_takes_it_twice(pipeline: P
 
         waiting = threading.Thread(target=ask)
         waiting.start()
-        wait_for("the other one", lambda: pipeline.job("other.wav", other.etag).get("state") == "separating")
+        wait_for("the other one", lambda: pipeline.job("other.wav", other.etag).get("state") == "separating", 200)
         health = f"http://127.0.0.1:{pipeline.stack.ports['separate']}/health/ready"
         with urllib.request.urlopen(health, timeout=5) as answer:
             assert answer.status == 200
