@@ -15,7 +15,7 @@ from tests.pipeline import Pipeline, samples
 from tests.programs import CHECKOUT
 
 SONG = CHECKOUT / "tests" / "data" / "song.mp3"
-FLOOR_DB = {"drums": 6.7, "bass": 0.5, "other": 0.4, "vocals": 1.9}
+FLOOR_DB = {"drums": 6.9, "bass": 0.6, "other": 0.4, "vocals": 2.6}
 
 
 @pytest.fixture(scope="module")

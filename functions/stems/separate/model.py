@@ -35,7 +35,7 @@ NOTES = {
 
 # Bundled, with where it comes from: models/demo.md.
 _DEMO_FILE = Path(__file__).with_name("models") / "demo.safetensors"
-_DEMO_SHA256 = "f2fd98d881e7d5687ede8ea849a63378c14f6e0288bd4bb93ba2365deb8d0016"
+_DEMO_SHA256 = "13e2b3efbb0dc9b704a34948ea6b36454659035a1bbe8bc11ef4a375a6199965"
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _CLASSES = (Demucs, HDemucs, HTDemucs)
