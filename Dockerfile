@@ -2,8 +2,8 @@
 
 # Another base: any with Python 3.11 or newer, its venv module and certificates (tests/images/base.sh makes one of Debian's packages).
 ARG BASE=docker.io/library/python:3.12-slim-bookworm@sha256:782412e85d0f0984994c290652577d4018aff08145c85b262bb63dc0c7522254
-# The packages' index, or a mirror.
-ARG INDEX=https://pypi.org/simple
+# A mirror of the packages' index; without one, pip's and uv's own.
+ARG INDEX=
 # torch's own index: the builds for CPUs, or those for a graphics card (…/whl/cu130). Which one decides what the image runs on.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # The model of `separate`: demo is part of the code, others are fetched while the image is built.

@@ -128,6 +128,15 @@ class Hands:
             return {}
         return found
 
+    def in_the_middle(self, key: str, etag: str, deadline_s: float = 60) -> None:
+        """Wait until a song is being separated, and neither at the start nor at the end."""
+
+        def look() -> bool:
+            job = self.job(key, etag)
+            return job.get("state") == "separating" and 0.1 < float(job.get("progress", 0)) < 0.7
+
+        wait_for(f"the middle of {key}", look, deadline_s)
+
     def settled(self, key: str, etag: str, deadline_s: float = 60) -> dict[str, str]:
         """Wait until the relay has entered the end of a job, and return the job's hash."""
 

@@ -142,14 +142,13 @@ class Service(Hands):
         )
         return begun, ended
 
-    def in_the_middle(self, key: str, etag: str) -> None:
-        """Wait until a song is being separated, and neither at the start nor at the end."""
+    def in_the_middle(self, key: str, etag: str, deadline_s: float = 300) -> None:
+        """Wait until a song is being separated, which a pod may have to be started for."""
+        super().in_the_middle(key, etag, deadline_s)
 
-        def look() -> bool:
-            job = self.job(key, etag)
-            return job.get("state") == "separating" and 0.1 < float(job.get("progress", 0)) < 0.7
-
-        wait_for(f"the middle of {key}", look, 300)
+    def revision(self) -> str:
+        """Return the newest revision of `separate` that is ready."""
+        return self.space.kubectl("get", "ksvc", "separate", "-o", "jsonpath={.status.latestReadyRevisionName}")
 
     def idle(self) -> None:
         """Wait until `separate` has no pod."""

@@ -5,9 +5,7 @@ import os
 import subprocess
 from typing import Any
 
-import pytest
-
-from tests.programs import need
+from tests.programs import need, skip_or_fail
 
 
 def need_cluster() -> None:
@@ -15,17 +13,11 @@ def need_cluster() -> None:
     need("kubectl")
     # The current cluster of whoever runs this is not meant by accident.
     if not os.environ.get("KUBECONFIG"):
-        _missing("KUBECONFIG is not set: the cluster to test on")
+        skip_or_fail("KUBECONFIG is not set: the cluster to test on")
     asked = ["kubectl", "get", "crd", "services.serving.knative.dev", "--request-timeout=10s"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     if done.returncode:
-        _missing(f"no cluster with Knative Serving: {done.stderr.strip()}")
-
-
-def _missing(message: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(message)
-    pytest.skip(message)
+        skip_or_fail(f"no cluster with Knative Serving: {done.stderr.strip()}")
 
 
 class Space:

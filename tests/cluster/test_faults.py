@@ -54,24 +54,18 @@ def test_a_rollout_during_work_loses_nothing(service: Service, tmp_path: Path, s
     keys = [f"rollout {number}.mp3" for number in range(4)]
     etags = {key: service.put(lasting(tmp_path / key, LONG_S), key) for key in keys}
     service.in_the_middle(keys[0], etags[keys[0]])
-    before = revision(service)
+    before = service.revision()
     change = {"spec": {"template": {"metadata": {"annotations": {"stems/rolled-out": "yes"}}}}}
     with Watch(service.space, "separate") as pods:
         service.space.kubectl("patch", "ksvc", "separate", "--type=merge", "-p", json.dumps(change))
-        wait_for("the new revision", lambda: revision(service) != before, 300)
-        say(f"{revision(service)} in place of {before}")
+        wait_for("the new revision", lambda: service.revision() != before, 300)
+        say(f"{service.revision()} in place of {before}")
         for key in keys:
             service.done(key, etags[key], 900)
     say(f"pods over time:\n{pods.table()}")
     jobs = {key: service.settled(key, etags[key], 120) for key in keys}
     assert {key: job["state"] for key, job in jobs.items()} == dict.fromkeys(keys, "done")
     assert {key: service.separations(key) for key in keys} == dict.fromkeys(keys, ONCE)
-
-
-def revision(service: Service) -> str:
-    """Return the newest revision that is ready."""
-    found = service.space.kubectl("get", "ksvc", "separate", "-o", "jsonpath={.status.latestReadyRevisionName}")
-    return found
 
 
 def settle(service: Service) -> None:

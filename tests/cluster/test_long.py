@@ -91,12 +91,8 @@ def test_longer_than_a_request_may_take(service: Service, tmp_path: Path, say: S
 
 
 def shorten(service: Service, change: object, limit_s: int) -> None:
-    before = newest(service)
+    before = service.revision()
     service.space.kubectl("patch", "ksvc", "separate", "--type=merge", "-p", json.dumps(change))
     service.space.kubectl("set", "env", "deployment/relay", f"STEMS_DELIVERY_TIMEOUT_S={limit_s}")
     service.space.kubectl("rollout", "status", "deployment/relay", "--timeout=300s")
-    wait_for("the new revision", lambda: newest(service) != before, 300)
-
-
-def newest(service: Service) -> str:
-    return service.space.kubectl("get", "ksvc", "separate", "-o", "jsonpath={.status.latestReadyRevisionName}")
+    wait_for("the new revision", lambda: service.revision() != before, 300)

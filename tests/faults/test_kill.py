@@ -11,12 +11,6 @@ from tests.pipeline import Pipeline, song, wait_for
 PARTS = ["pipeline:separate", "pipeline:relay", "pipeline:tracks", "redis", "minio"]
 
 
-def in_the_middle(pipeline: Pipeline, key: str, etag: str) -> bool:
-    """Tell whether the song is being separated and is neither at the start nor at the end."""
-    job = pipeline.job(key, etag)
-    return job.get("state") == "separating" and 0.1 < float(job.get("progress", 0)) < 0.7
-
-
 def kill(pid: int) -> None:
     """Kill a process and its children, as a node that fails does; gunicorn's worker is one."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
@@ -30,7 +24,7 @@ def test_kill_in_the_middle_of_a_song(pipeline: Pipeline, tmp_path: Path, part: 
     name = f"killed {part.removeprefix('pipeline:')}.wav"
     path = song(tmp_path / "song.wav", seed=1000 + PARTS.index(part), duration_s=60)
     etag = pipeline.put(path, name)
-    wait_for("the middle of the song", lambda: in_the_middle(pipeline, name, etag))
+    pipeline.in_the_middle(name, etag)
 
     pid = pipeline.stack.pid(part)
     kill(pid)

@@ -18,7 +18,6 @@ from stems.contract import TYPE_SEPARATED
 from stems_local.programs import Programs
 from stems_local.stack import Stack
 from tests.conftest import QUICK
-from tests.faults.test_kill import in_the_middle
 from tests.metrics import scrape
 from tests.pipeline import Pipeline, song, wait_for
 from tests.programs import need
@@ -168,7 +167,7 @@ def test_metrics_answer_while_a_song_is_separated_and_after_the_worker_died(obse
     idle = scrape(port)
     assert (idle["stems_songs_in_work"], idle["stems_model_load_seconds"] > 0) == (0, True)
     etag = observed.put(song(tmp_path / "long.wav", seed=701, duration_s=40), "long.wav")
-    wait_for("the middle of the song", lambda: in_the_middle(observed, "long.wav", etag))
+    observed.in_the_middle("long.wav", etag)
     started = time.monotonic()
     busy = scrape(port)
     assert time.monotonic() - started < 5
