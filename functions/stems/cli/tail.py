@@ -39,23 +39,29 @@ def logs(count: int, follow: bool) -> None:
     with shell.needs("redis", "client"):
         from stems import jobs
     client: Any = jobs.connect(settings)
-    with jobs.translated():
-        seen: list[str] = client.lrange(naming.LOG_TAIL, 0, -1)
+
+    def tail() -> list[str]:
+        """Return the whole list, each time: neither length nor last line of a full one tell that nothing came."""
+        told = False
+        while True:
+            try:
+                with jobs.translated():
+                    lines: list[str] = client.lrange(naming.LOG_TAIL, 0, -1)
+                    return lines
+            except StateUnavailable as error:
+                if not follow:
+                    raise
+                if not told:
+                    terminal.warn(f"{error}; waiting for it")
+                told = True
+                time.sleep(_POLL_S)
+
+    seen = tail()
     for line in seen[-count:] if count else ():
         _show(line)
-    away = False
     while follow:
         time.sleep(_POLL_S)
-        try:
-            with jobs.translated():
-                # All of it, each time: neither length nor last line of a full list tell that nothing came.
-                now = client.lrange(naming.LOG_TAIL, 0, -1)
-        except StateUnavailable as error:
-            if not away:
-                terminal.warn(f"{error}; waiting for it")
-            away = True
-            continue
-        away = False
+        now = tail()
         for line in fresh(seen, now):
             _show(line)
         seen = now

@@ -1,9 +1,14 @@
 """`stems logs`."""
 
 import signal
+import subprocess
+from pathlib import Path
+
+import redis
 
 from stems import naming
 from tests.cli import Service, program, run
+from tests.servers import free_port, redis_command, until
 
 
 def log(service: Service, *lines: str, length: int = 20) -> None:
@@ -33,3 +38,18 @@ def test_logs_follows_a_list_that_is_trimmed_and_emptied(service: Service) -> No
     expected = [line for batch in range(3) for line in (f"batch {batch}\n", "same\n", "same\n")]
     assert seen == [*expected, "after the flood\n"]
     assert (running.returncode, rest, errors) == (130, "", "\n")
+
+
+def test_logs_follows_a_redis_that_is_not_there_yet(service: Service, tmp_path: Path) -> None:
+    port = free_port()
+    environ = {**service.environ, "STEMS_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+    with program("logs", "-f", environ=environ) as running:
+        assert running.stdout
+        assert running.stderr
+        assert running.stderr.readline().endswith("; waiting for it\n")
+        with subprocess.Popen(redis_command(port, "--dir", str(tmp_path)), stdout=subprocess.DEVNULL) as server:
+            with redis.Redis(port=port) as client:
+                until(lambda: client.rpush(naming.LOG_TAIL, "first"))
+            assert running.stdout.readline() == "first\n"
+            server.terminate()
+        running.kill()
