@@ -151,5 +151,9 @@ class Service(Hands):
         return self.space.kubectl("get", "ksvc", "separate", "-o", "jsonpath={.status.latestReadyRevisionName}")
 
     def idle(self) -> None:
-        """Wait until `separate` has no pod."""
-        wait_for("no pod of separate", lambda: not self.space.pods("separate"), 300)
+        """Wait until `separate` has no pod: the scale-down delay, the autoscaler's window and a pod's own end."""
+        wait_for("no pod of separate", lambda: not self.space.pods("separate"), 600)
+
+    def settle(self) -> None:
+        """Wait until nothing of the test before is left: no songs in line, and one pod at most."""
+        wait_for("one pod of separate", lambda: len(self.space.pods("separate")) <= 1, 600)

@@ -16,8 +16,8 @@ from tests.cluster.space import Space, need_cluster
 from tests.programs import need
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-# Of Knative Eventing, which a cluster need not have.
-OPTIONAL = "SinkBinding"
+# Of Knative Eventing and the prometheus-operator, which a cluster need not have.
+OPTIONAL = {"sources.knative.dev", "eventing.knative.dev", "monitoring.coreos.com"}
 MODES = ("enforce", "warn")
 
 
@@ -44,11 +44,12 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("what", list(builds()), ids=str)
 def test_the_servers_take_it(space: Space, manifests: Path, what: Build, say: Say) -> None:
     here = [within(space, each) for each in build(need("kustomize"), manifests, what) if each["kind"] != "Namespace"]
-    known = "sinkbindings" in space.kubectl("api-resources", "--api-group=sources.knative.dev", "-o", "name")
-    left_out = [each for each in here if each["kind"] == OPTIONAL and not known]
+    missing = OPTIONAL - {line.partition("/")[0] for line in space.kubectl("api-versions").splitlines()}
+    left_out = [each for each in here if each["apiVersion"].partition("/")[0] in missing]
     here = [each for each in here if each not in left_out]
     said = applied(space, here)
-    say(f"{what}: {len(here)} objects{', no ' + OPTIONAL if left_out else ''}")
+    kinds = ", ".join(sorted({each["kind"] for each in left_out}))
+    say(f"{what}: {len(here)} objects{', without ' + kinds if kinds else ''}")
     assert Counter(line.endswith("(server dry run)") for line in said) == {True: len(here)}, said
 
 

@@ -26,7 +26,7 @@ KILLS: dict[str, Callable[[Service], None]] = {
 
 @pytest.mark.parametrize("part", KILLS)
 def test_killed_in_the_middle_of_a_song(service: Service, tmp_path: Path, say: Say, part: str) -> None:
-    settle(service)
+    service.settle()
     key, late = f"{part} killed.mp3", f"{part} away.mp3"
     etag = service.put(lasting(tmp_path / key, LONG_S), key)
     service.in_the_middle(key, etag)
@@ -66,8 +66,3 @@ def test_a_rollout_during_work_loses_nothing(service: Service, tmp_path: Path, s
     jobs = {key: service.settled(key, etags[key], 120) for key in keys}
     assert {key: job["state"] for key, job in jobs.items()} == dict.fromkeys(keys, "done")
     assert {key: service.separations(key) for key in keys} == dict.fromkeys(keys, ONCE)
-
-
-def settle(service: Service) -> None:
-    """Wait until nothing of the test before is left: no songs in line, and one pod at most."""
-    wait_for("one pod of separate", lambda: len(service.space.pods("separate")) <= 1, 300)
