@@ -27,8 +27,8 @@ def test_mc_from_outside(service: Service, tmp_path: Path) -> None:
     listed = service.mc("ls", "stems/output/")
     assert all(f"{track['songhash']}-{stem}.mp3" in listed for stem in FOUR)
     assert len(service.download(f"/v1/tracks/{track['songhash']}/vocals")) > 100_000
-    logged = service.space.kubectl("logs", "deployment/logs")
-    assert "separated key=by mc.mp3" in logged
+    line = "separated key=by mc.mp3"
+    wait_for(f"'{line}' in the log", lambda: line in service.space.kubectl("logs", "deployment/logs"))
 
 
 def test_a_presigned_url(service: Service, tmp_path: Path) -> None:
