@@ -53,7 +53,7 @@ def separate(files: tuple[Path, ...], folder: Path, force: bool, **chosen: str |
         from stems.separate import model as models
         from stems.separate import work  # noqa: F401 - missing packages are told of here, not at the first song
 
-        model = models.load(name, Path(settings.model_dir))
+        model = models.load(name, Path(settings.model_dir), settings.precision)
     wanted = options.wanted(model.sources)
     if model.note:
         terminal.warn(f"the model '{name}': {model.note}. `stems model fetch htdemucs` brings one for real music.")

@@ -48,8 +48,8 @@ class Worker:
         # One thread for all separations: whichever thread has once computed keeps 170 MB of torch's from then on.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="separate")
         # The worker's own model stays; beside it, the one that an upload asked for last.
-        self._own = cache(lambda: models.load(settings.model, Path(settings.model_dir)))
-        self._other = lru_cache(maxsize=1)(lambda name: models.load(name, Path(settings.model_dir)))
+        self._own = cache(lambda: models.load(settings.model, Path(settings.model_dir), settings.precision))
+        self._other = lru_cache(maxsize=1)(lambda name: models.load(name, Path(settings.model_dir), settings.precision))
         scratch.clean()
 
     def load_model(self) -> Model:
@@ -171,7 +171,7 @@ def _track(
 
 
 def _info(model: Model) -> ModelInfo:
-    return ModelInfo(model.name, model.digest, precision="exact", note=model.note)
+    return ModelInfo(model.name, model.digest, precision=model.precision, note=model.note)
 
 
 def _user_metadata(headers: Mapping[str, str]) -> dict[str, str]:
