@@ -44,17 +44,16 @@ class Case:
         tells too much (stems.separate.headers.mend_mp3)."""
         return self.rate_hz + 1637
 
-    @property
-    def expected(self) -> int:
-        """Samples at the model's rate: the last one, where it is not a whole one, too."""
-        return -(-self.length * RATE_HZ // self.rate_hz)
+    def error(self, song: Song) -> float:
+        """Return by how many samples a song is too long: a part of one where the signal ends between two."""
+        return song.length - self.length * RATE_HZ / self.rate_hz
 
     def decoded(self, folder: Path) -> Song:
         extension, arguments, _, _ = (LOSSLESS | LOSSY)[self.format]
         source, path = folder / "signal.wav", folder / f"song.{extension}"
         # A click near the beginning and one near the end: where they come out tells of a shift.
         signal = np.zeros((self.length, self.channels), np.float32)
-        signal[self.rate_hz // 10] = signal[-self.rate_hz // 10] = 0.9
+        signal[self.rate_hz // 10] = signal[-(self.rate_hz // 10)] = 0.9
         soundfile.write(source, signal, self.rate_hz, "FLOAT")
         ffmpeg("-i", str(source), *arguments, str(path))
         return decode(path, folder / "song.f32", sample_rate_hz=RATE_HZ, channels=2)
@@ -64,7 +63,7 @@ class Case:
         left = song.read(0, song.length)[0].abs().numpy()
         half = song.length // 2
         found = [int(left[:half].argmax()), half + int(left[half:].argmax())]
-        meant = [self.rate_hz // 10, self.length - self.rate_hz // 10]
+        meant = [self.rate_hz // 10, self.length - (self.rate_hz // 10)]
         return [at - each * RATE_HZ / self.rate_hz for at, each in zip(found, meant, strict=True)]
 
 
