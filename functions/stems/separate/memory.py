@@ -9,19 +9,17 @@ from functools import cache
 
 _LIBRARY = ctypes.CDLL(None)
 # From <malloc.h>, which has no other names for Python.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 @cache
 def keep() -> None:
-    """Keep freed memory in this process, in one heap for all threads; nothing where the C library is not glibc."""
+    """Keep freed memory in this process; nothing where the C library is not glibc."""
     mallopt = getattr(_LIBRARY, "mallopt", None)
     if mallopt is None:
         return
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    # Heaps of their own would keep what other threads could use.
-    mallopt(_M_ARENA_MAX, 1)
 
 
 def give_back() -> None:
