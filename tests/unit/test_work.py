@@ -116,9 +116,14 @@ def test_where_a_stem_would_clip_all_are_lowered_and_still_add_up(factor: float,
     assert max(result.peaks["vocals"]) == int(np.ceil(255 * float(np.abs(stems["vocals"]).max()) - 1e-3))
 
 
+def helpers() -> list[str]:
+    """Return the names of all threads but those that compute, which stay."""
+    return sorted(each.name for each in threading.enumerate() if not each.name.startswith("lane"))
+
+
 @pytest.mark.parametrize("segments", [1, 3])
 def test_what_the_progress_raises_ends_the_work_at_that_segment(segments: int, tmp_path: Path) -> None:
-    song, before = make(tmp_path / "song.wav", duration_s=10), threading.active_count()
+    song, before = make(tmp_path / "song.wav", duration_s=10), helpers()
     model = model_of(0.25, 0.25, 0.25, 0.25)
     seen: list[float] = []
 
@@ -129,8 +134,9 @@ def test_what_the_progress_raises_ends_the_work_at_that_segment(segments: int, t
 
     with pytest.raises(KeyboardInterrupt):
         separate(song, tmp_path, model, stop)
-    assert model.parts[0].network.calls == segments
-    assert threading.active_count() == before
+    # Those that were in work by then are the last.
+    assert segments <= model.parts[0].network.calls <= segments + 2
+    assert helpers() == before
 
 
 @pytest.mark.parametrize("length", [1, 2, 15])
@@ -181,6 +187,6 @@ def test_what_is_no_song_is_told_of_a_decoding_that_began_earlier(tmp_path: Path
 
 
 def test_a_decoding_that_is_stopped_ends(tmp_path: Path) -> None:
-    song, before = make(tmp_path / "song.flac", *CODECS["song.flac"], duration_s=60), threading.active_count()
+    song, before = make(tmp_path / "song.flac", *CODECS["song.flac"], duration_s=60), helpers()
     Decoding(song, tmp_path / "song.f32").stop()
-    assert threading.active_count() == before
+    assert helpers() == before
