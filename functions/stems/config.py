@@ -14,6 +14,10 @@ from dotenv import dotenv_values
 
 from stems.errors import ConfigError
 
+# How exactly `separate` computes: README.md says what each is worth.
+EXACT, CLOSE, FAST = "exact", "close", "fast"
+PRECISIONS = (EXACT, CLOSE, FAST)
+
 
 def _text(value: str) -> str:
     return value
@@ -100,6 +104,7 @@ class Settings:
     # separate
     model: str = _setting("STEMS_MODEL", _text, "demo")
     model_dir: str = _setting("STEMS_MODEL_DIR", _text, "models")
+    precision: str = _setting("STEMS_PRECISION", _one_of(*PRECISIONS), EXACT)
     lease_s: float = _setting("STEMS_LEASE_S", _number(1), "20")
     max_duration_s: float = _setting("STEMS_MAX_DURATION_S", _number(0), "3600")
 

@@ -76,6 +76,11 @@ def stem_object(songhash: str, stem: str, extension: str) -> str:
     return f"{songhash}-{stem}.{extension}"
 
 
+def peaks_object(songhash: str) -> str:
+    """Return the object name of a track's waveforms in the bucket `output`."""
+    return f"{songhash}-peaks.json"
+
+
 def record_object(songhash: str) -> str:
     """Return the object name of a track record in the bucket `output`."""
     return f"{songhash}.json"

@@ -9,6 +9,13 @@ from stems.naming import is_stem
 
 # Extension (also the option's value) -> content type; the encoder makes exactly these.
 FORMATS: Mapping[str, str] = {"mp3": "audio/mpeg", "flac": "audio/flac", "wav": "audio/wav"}
+# What each can be made at, as in `mp3-v0`; the first is what a format alone gets. For mp3 kbit/s, or LAME's variable
+# rates; for the others bits, f for floating point.
+QUALITIES: Mapping[str, tuple[str, ...]] = {
+    "mp3": ("320", "256", "192", "128", "v0", "v2", "v4"),
+    "flac": ("24", "16"),
+    "wav": ("24", "16", "32f"),
+}
 COMPLEMENT = "no_"  # `no_vocals` is the song without its vocals
 
 _MODEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -16,7 +23,8 @@ _MODEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`model`: None for the worker's own; `stems`: empty for all of the model's; `formats`: at least one."""
+    """`model`: None for the worker's own; `stems`: empty for all of the model's; `formats`: at least one, no two with
+    the same extension: `wav`, `wav-16`."""
 
     model: str | None = None
     stems: tuple[str, ...] = ()
@@ -38,8 +46,10 @@ class Options:
                 raise BadOptions(f"stems={given['stems']}: {stem!r} is not the name of a stem")
         formats = _words(given.get("format", "")) or ("mp3",)
         for name in formats:
-            if name not in FORMATS:
-                raise BadOptions(f"format={given['format']}: {name!r} is not one of {', '.join(FORMATS)}")
+            _check_format(name, given.get("format", name))
+        twice = [name for name in formats if sum(extension(name) == extension(other) for other in formats) > 1]
+        if twice:
+            raise BadOptions(f"format={given['format']}: {' and '.join(twice)} would be one file")
         return cls(model, stems, formats)
 
     def wanted(self, sources: Sequence[str]) -> tuple[str, ...]:
@@ -51,6 +61,30 @@ class Options:
                     f"it has {', '.join(sources)}, and each with {COMPLEMENT} in front"
                 )
         return self.stems or tuple(sources)
+
+
+def extension(format: str) -> str:
+    """Return the extension of the files of a format: `wav` of `wav-16`."""
+    return format.partition("-")[0]
+
+
+def quality(format: str) -> str:
+    """Return what the files of a format are made at: `16` of `wav-16`, the usual `24` of `wav`."""
+    return format.partition("-")[2] or QUALITIES[extension(format)][0]
+
+
+def serves(format: str, made: str) -> bool:
+    """Tell whether a file made at the quality `made` is what `format` asks for: any is, if it asks for none."""
+    return format.partition("-")[2] in ("", made)
+
+
+def _check_format(name: str, given: str) -> None:
+    kind, _, wanted = name.partition("-")
+    if kind not in FORMATS:
+        raise BadOptions(f"format={given}: {name!r} is not one of {', '.join(FORMATS)}")
+    if name != kind and wanted not in QUALITIES[kind]:
+        known = ", ".join(f"{kind}-{each}" for each in QUALITIES[kind])
+        raise BadOptions(f"format={given}: {name!r} is not one of {known}")
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class Stem:
     """One object of the result. `size` in bytes; `etag` without quotes; `gain_db`: what it was lowered by so that
-    no stem of the song clips (stems of one gain add up to the song at that gain)."""
+    no stem of the song clips (stems of one gain add up to the song at that gain); `quality`: what the format was made
+    at, as in stems.options.QUALITIES, or empty in a record of 0.1.0."""
 
     stem: str
     format: str
@@ -17,6 +18,7 @@ class Stem:
     size: int
     etag: str
     gain_db: float
+    quality: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class ModelInfo:
 @dataclass(frozen=True, slots=True)
 class Track:
     """A separated song. `created_ms`: when the record was written, in milliseconds since 1970; `stages_s`: seconds
-    per stage."""
+    per stage; `peaks`: the object of its waveforms, or empty."""
 
     songhash: str
     name: str
@@ -46,6 +48,7 @@ class Track:
     created_ms: int
     stems: tuple[Stem, ...]
     stages_s: Mapping[str, float] = field(default_factory=dict)
+    peaks: str = ""
 
     def find(self, stem: str, format: str | None = None) -> Stem | None:
         """Return the stem in this format, or in the first one there is."""

@@ -133,6 +133,11 @@ class Storage:
                 naming.OUTPUT_BUCKET, name, offset, length, request_headers={"If-Match": f'"{etag}"'}
             )
 
+    def open(self, name: str) -> BaseHTTPResponse:
+        """Open an object of `output`; as `open_stem`. Raises ObjectGone."""
+        with _translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+            return self._client.get_object(naming.OUTPUT_BUCKET, name)
+
     def presigned(self, name: str, headers: Mapping[str, str], expires_s: int = 3600) -> str:
         """Return an address, reachable by people, that serves an object of `output` with these response headers."""
         client = _client(self._settings, self._settings.s3_public_endpoint or self._settings.s3_endpoint)

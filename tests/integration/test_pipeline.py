@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -100,6 +101,28 @@ def test_the_same_upload_again_is_answered_again(pipeline: Pipeline, tmp_path: P
         return {("vocals", "flac"), ("vocals", "mp3")} <= stems_of(pipeline.done("again.wav"))
 
     wait_for("the flac beside the mp3", both)
+
+
+def test_waveforms_lie_beside_the_stems_and_keep_those_made_earlier(pipeline: Pipeline, tmp_path: Path) -> None:
+    path = song(tmp_path / "drawn.wav", seed=10)
+    pipeline.put(path, "drawn.wav", {"stems": "vocals,no_vocals", "format": "wav-16"})
+    pipeline.done("drawn.wav")
+    pipeline.put(path, "drawn.wav", {"stems": "drums", "format": "wav-32f"})
+    wait_for("the drums", lambda: ("drums", "wav") in stems_of(pipeline.done("drawn.wav")))
+
+    def read(name: str) -> Any:
+        answer = pipeline.s3.get_object("output", name)
+        return json.loads(answer.read())
+
+    record = read(f"{hashlib.sha256(path.read_bytes()).hexdigest()}.json")
+    assert {(stem["stem"], stem["quality"]) for stem in record["stems"]} == {
+        ("vocals", "16"), ("no_vocals", "16"), ("drums", "32f"),
+    }  # fmt: skip
+    peaks = read(record["peaks"])
+    assert (peaks["length"], peaks["sample_rate_hz"]) == (len(samples(path.read_bytes())), 44100)
+    assert {stem: len(points) for stem, points in peaks["stems"].items()} == dict.fromkeys(
+        ("vocals", "no_vocals", "drums"), 2000
+    )
 
 
 def test_overwriting_a_key_separates_the_new_bytes_too(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stems.errors import BadOptions
-from stems.options import FORMATS, Options
+from stems.options import FORMATS, Options, extension, quality, serves
 
 METADATA = Path(__file__).parents[2] / "events" / "samples" / "listing" / "metadata.json"
 SOURCES = ("drums", "bass", "other", "vocals")
@@ -89,3 +89,34 @@ def test_wanted_keeps_the_order_asked_for() -> None:
 def test_wanted_names_what_the_model_lacks(stem: str) -> None:
     with pytest.raises(BadOptions, match=f"no stem '{stem}'.*drums, bass, other, vocals"):
         Options(stems=("vocals", stem)).wanted(SOURCES)
+
+
+def test_a_format_may_name_its_quality() -> None:
+    options = Options.from_metadata({"format": "MP3-V0, flac-16 wav"})
+    assert options.formats == ("mp3-v0", "flac-16", "wav")
+    assert [(extension(each), quality(each)) for each in options.formats] == [
+        ("mp3", "v0"), ("flac", "16"), ("wav", "24"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("flac-32", "format=flac-32: 'flac-32' is not one of flac-24, flac-16"),
+        ("mp3-", "format=mp3-: 'mp3-' is not one of mp3-320"),
+        ("wav-16,wav-24", "format=wav-16,wav-24: wav-16 and wav-24 would be one file"),
+        ("mp3,mp3-v0", "format=mp3,mp3-v0: mp3 and mp3-v0 would be one file"),
+    ],
+)
+def test_a_wrong_quality_is_named(given: str, words: str) -> None:
+    with pytest.raises(BadOptions) as caught:
+        Options.from_metadata({"format": given})
+    assert str(caught.value).startswith(words)
+
+
+def test_what_is_there_serves_unless_another_quality_is_asked_for() -> None:
+    assert serves("mp3", "v0")
+    assert serves("mp3-v0", "v0")
+    assert not serves("mp3-320", "v0")
+    assert serves("flac", "")
+    assert not serves("flac-24", ""), "a record of 0.1.0 does not tell"

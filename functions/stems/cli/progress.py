@@ -27,10 +27,11 @@ def busy(text: str) -> Iterator[None]:
 
 
 @contextmanager
-def bar(label: str) -> Iterator[Callable[[float], None]]:
-    """Show a bar on stderr while the block runs; it is told the fraction done. Nothing where stderr is no terminal."""
+def bar(label: str) -> Iterator[Callable[..., None]]:
+    """Show a bar on stderr while the block runs; it is told the fraction done, and the seconds left if they are known:
+    else they are guessed from the fraction. Nothing where stderr is no terminal."""
     if not sys.stderr.isatty():
-        yield lambda fraction: None
+        yield lambda fraction, left_s=None: None
         return
     full, empty = ("━", "─") if terminal.can_show("━─") else ("#", "-")
     try:
@@ -42,6 +43,13 @@ def bar(label: str) -> Iterator[Callable[[float], None]]:
             bar_template="%(label)s  %(bar)s  %(info)s",
             file=sys.stderr,
         ) as shown:
-            yield lambda fraction: shown.update(max(0, int(fraction * _STEPS) - shown.pos))
+
+            def tell(fraction: float, left_s: float | None = None) -> None:
+                if left_s is not None:
+                    shown.show_eta = False
+                    shown.item_show_func = lambda left: None if left is None else f"{terminal.took(left)} left"
+                shown.update(max(0, int(fraction * _STEPS) - shown.pos), None if left_s is None else round(left_s))
+
+            yield tell
     finally:
         click.echo(_ERASE_LINE_ABOVE, nl=False, err=True)

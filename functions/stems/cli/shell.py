@@ -97,7 +97,11 @@ def song_options(command: _Command) -> _Command:
     added = (
         click.option("--model", metavar="NAME", help="Separate with this model, by default that of STEMS_MODEL."),
         click.option("--stems", metavar="STEM,…", help="Make these alone, e.g. vocals,no_vocals. [default: all]"),
-        click.option("--format", metavar="FORMAT,…", help=f"Write the stems as {formats}. [default: mp3]"),
+        click.option(
+            "--format",
+            metavar="FORMAT,…",
+            help=f"Write the stems as {formats}, or e.g. mp3-v0, wav-32f. [default: mp3]",
+        ),
     )
     for option in reversed(added):
         command = option(command)

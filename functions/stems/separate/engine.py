@@ -5,8 +5,11 @@ The same figures as `demucs.apply.apply_model(split=True, overlap=0.25, shifts=0
 division of the segments over several runs gives the same blocks, bit for bit.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -15,6 +18,9 @@ from torch.nn import functional
 from stems.separate.model import Model
 
 _OVERLAP = 0.25
+# Segments that are computed at once, each by its share of the cores. Two waste a third less of two cores than one does,
+# which leaves a core idle in each of its thousands of small steps; each takes the memory of a segment.
+_LANES = 2
 
 
 class Signal(Protocol):
@@ -55,7 +61,7 @@ def plan(model: Model, length: int) -> Plan:
     return Plan(-(-length // stride), stride, segment_length)
 
 
-def separate(model: Model, song: Signal, *, first: int = 0, last: int | None = None) -> Iterator[Block]:
+def separate(model: Model, song: Signal, *, first: int = 0, last: int | None = None) -> Generator[Block]:
     """Yield one block per segment, in order, for the segments [first, last) of `plan`; `last` None means all.
 
     The blocks cover the samples [first * stride, last * stride), clipped to the song, in the song's own scale.
@@ -69,14 +75,14 @@ def separate(model: Model, song: Signal, *, first: int = 0, last: int | None = N
     return _blocks(model, song, cut, first, last)
 
 
-def _blocks(model: Model, song: Signal, cut: Plan, first: int, last: int) -> Iterator[Block]:
+def _blocks(model: Model, song: Signal, cut: Plan, first: int, last: int) -> Generator[Block]:
     """Cross-fade the segments [first, last); at an overlap below one half only two ever meet in a sample."""
     window = _triangle(cut.segment_length)
     tail: torch.Tensor | None = None
-    for index in range(max(first - 1, 0), last):
+    indices = range(max(first - 1, 0), last)
+    for index, estimate in zip(indices, _estimates(model, song, cut, indices), strict=True):
         start = index * cut.stride
-        faded = _estimate(model, song, start, min(cut.segment_length, song.length - start))
-        faded = faded * window[: faded.shape[-1]]
+        faded = estimate * window[: estimate.shape[-1]]
         head = faded[..., : cut.stride]
         weight = window[: head.shape[-1]].clone()
         if tail is not None:
@@ -86,6 +92,36 @@ def _blocks(model: Model, song: Signal, cut: Plan, first: int, last: int) -> Ite
         tail = faded[..., cut.stride :]
         if index >= first:
             yield Block(start, head / weight * (song.deviation + 1e-8) + song.mean)
+
+
+def _estimates(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) -> Generator[torch.Tensor]:
+    """Yield the stems of these segments, in order, while the lanes compute the next ones.
+
+    Whoever closes the iterator waits for the segments in work.
+    """
+    lanes = _lanes()
+    ahead: deque[Future[torch.Tensor]] = deque()
+    try:
+        for index in indices:
+            start = index * cut.stride
+            length = min(cut.segment_length, song.length - start)
+            ahead.append(lanes.submit(_estimate, model, song, start, length))
+            if len(ahead) > _LANES:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        for future in ahead:
+            future.cancel()
+        wait(ahead)
+
+
+@cache
+def _lanes() -> ThreadPoolExecutor:
+    """Return the threads that compute, of this process for ever: each keeps 100 MB of torch's once it has computed."""
+    cores = torch.get_num_threads()
+    lanes = min(_LANES, cores)
+    return ThreadPoolExecutor(lanes, "lane", torch.set_num_threads, (cores // lanes,))
 
 
 def _estimate(model: Model, song: Signal, start: int, length: int) -> torch.Tensor:
@@ -100,7 +136,7 @@ def _estimate(model: Model, song: Signal, start: int, length: int) -> torch.Tens
         if not weight.any():
             continue
         network = part.network
-        valid_length = network.valid_length(length) if hasattr(network, "valid_length") else length  # type: ignore[operator]
+        valid_length = network.valid_length(length) if hasattr(network, "valid_length") else length
         margin = (valid_length - length) // 2
         begin, end = start - margin, start - margin + valid_length
         inside = song.read(max(begin, 0), min(end, song.length))

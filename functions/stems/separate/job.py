@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 from stems import jobs, lease, metrics, naming
 from stems.config import Settings
 from stems.contract import Upload
-from stems.errors import Busy, StateUnavailable, UnknownTrack
+from stems.errors import Busy, ObjectGone, StateUnavailable, UnknownTrack
 from stems.index import Index
-from stems.options import FORMATS, Options
+from stems.options import FORMATS, Options, extension, serves
 from stems.record import ModelInfo, Stem, Track
 from stems.separate import model as models
-from stems.separate import scratch
+from stems.separate import peaks, scratch
 from stems.separate.model import Model
 from stems.separate.progress import Progress
 from stems.separate.work import Result, Stages, separate_file
@@ -48,8 +48,8 @@ class Worker:
         # One thread for all separations: whichever thread has once computed keeps 170 MB of torch's from then on.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="separate")
         # The worker's own model stays; beside it, the one that an upload asked for last.
-        self._own = cache(lambda: models.load(settings.model, Path(settings.model_dir)))
-        self._other = lru_cache(maxsize=1)(lambda name: models.load(name, Path(settings.model_dir)))
+        self._own = cache(lambda: models.load(settings.model, Path(settings.model_dir), settings.precision))
+        self._other = lru_cache(maxsize=1)(lambda name: models.load(name, Path(settings.model_dir), settings.precision))
         scratch.clean()
 
     def load_model(self) -> Model:
@@ -91,9 +91,13 @@ class Worker:
         track = self._record(songhash)
         if track is None or track.model != _info(model):
             return None
-        wanted = [track.find(stem, name) for stem in options.wanted(model.sources) for name in options.formats]
-        # Objects may have been removed by hand or have expired.
-        return track if all(stem and self._storage.has(stem.object, stem.etag) for stem in wanted) else None
+        for stem in options.wanted(model.sources):
+            for name in options.formats:
+                found = track.find(stem, extension(name))
+                # Objects may have been removed by hand or have expired.
+                if not (found and serves(name, found.quality) and self._storage.has(found.object, found.etag)):
+                    return None
+        return track
 
     def _record(self, songhash: str) -> Track | None:
         try:
@@ -118,7 +122,7 @@ class Worker:
                     model=model,
                     options=options,
                     max_duration_s=self._settings.max_duration_s,
-                    on_progress=lambda part: self._progress.tell(upload.job, progress=round(part, 4)),
+                    on_progress=partial(self._on_progress, upload.job),
                     name=Path(naming.song_name(upload.key)).stem,
                     stages=stages,
                 ).result()
@@ -131,7 +135,7 @@ class Worker:
         if before and before.model == track.model:
             there = tuple(stem for stem in before.stems if self._storage.has(stem.object, stem.etag))
             track = track.merged(replace(before, stems=there))
-        self._storage.put_record(track)
+        self._storage.put_record(replace(track, peaks=self._put_peaks(path.parent, track, result, before)))
         _log.info("separated", extra={**_extra(upload, track), **track.stages_s})
         return track
 
@@ -140,8 +144,26 @@ class Worker:
         for made in result.stems:
             name = naming.stem_object(songhash, made.stem, made.format)
             size, etag = self._storage.put_stem(name, made.path, FORMATS[made.format])
-            stems.append(Stem(made.stem, made.format, name, size, etag, result.gain_db))
+            stems.append(Stem(made.stem, made.format, name, size, etag, result.gain_db, made.quality))
         return stems
+
+    def _put_peaks(self, folder: Path, track: Track, result: Result, before: Track | None) -> str:
+        """Put the waveforms of all stems of the record, also of those that were made earlier; return their object."""
+        stems, name = dict(result.peaks), naming.peaks_object(track.songhash)
+        if before and before.peaks:
+            try:
+                answer = self._storage.open(before.peaks)
+                try:
+                    earlier = peaks.stems_of(answer.read(), result.length)
+                finally:
+                    answer.release_conn()
+            except ObjectGone:
+                earlier = {}
+            stems = {stem.stem: earlier[stem.stem] for stem in track.stems if stem.stem in earlier} | stems
+        path = folder / "peaks.json"
+        path.write_bytes(peaks.to_json(result.length, result.sample_rate_hz, stems))
+        self._storage.put_stem(name, path, "application/json")
+        return name
 
     def _begin(self, upload: Upload) -> None:
         """Say that the song is in work; not from the thread, since a late word would deny that it is done."""
@@ -149,6 +171,11 @@ class Worker:
             self._jobs.update(upload.job, state="separating", started_ms=jobs.now_ms(), progress=0, error="")
         except StateUnavailable as error:
             _log.warning("the start is not told: %s", error)
+
+    def _on_progress(self, job: str, part: float, left_s: float | None) -> None:
+        """Tell of a segment."""
+        left = {} if left_s is None else {"left_s": round(left_s, 1)}
+        self._progress.tell(job, progress=round(part, 4), **left)
 
 
 def _track(
@@ -171,7 +198,7 @@ def _track(
 
 
 def _info(model: Model) -> ModelInfo:
-    return ModelInfo(model.name, model.digest, precision="exact", note=model.note)
+    return ModelInfo(model.name, model.digest, precision=model.precision, note=model.note)
 
 
 def _user_metadata(headers: Mapping[str, str]) -> dict[str, str]:

@@ -7,8 +7,8 @@ program is missing. `.th` files are pickles and run code when loaded: the folder
 import hashlib
 import pickle
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,19 @@ from demucs.htdemucs import HTDemucs
 from demucs.repo import LocalRepo
 from safetensors import SafetensorError, safe_open
 
+from stems.config import CLOSE, EXACT, FAST
 from stems.errors import BadOptions, ModelUnavailable
+from stems.separate import memory
+from stems.separate.hybrid import Hybrid, Types
 
 DEMO = "demo"
 UNTRAINED = "untrained"
+# What products are computed in: those of the transformer, and those of the convolutions.
+_TYPES: Mapping[str, Types] = {
+    EXACT: Types(torch.float32, torch.float32),
+    CLOSE: Types(torch.bfloat16, torch.float32),
+    FAST: Types(torch.bfloat16, torch.bfloat16),
+}
 # What is to be said of these two wherever they are shown.
 NOTES = {
     DEMO: "trained on synthetic music: for trying, testing and development",
@@ -71,9 +80,12 @@ _LOAD_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One network, its weight in the average for each source, and the samples it takes at a time."""
+    """One network, its weight in the average for each source, and the samples it takes at a time.
 
-    network: torch.nn.Module
+    `network` takes a mix (1, channels, samples) and returns its stems (1, sources, channels, samples).
+    """
+
+    network: Any
     weights: tuple[float, ...]
     segment_length: int
 
@@ -82,7 +94,8 @@ class Part:
 class Model:
     """A model ready for inference: one network, or a bag of them whose estimates are averaged.
 
-    `digest` is the SHA-256 in hex of the files it was loaded from; `note` what people should know of it, or empty.
+    `digest` is the SHA-256 in hex of the files it was loaded from; `note` what people should know of it, or empty;
+    `precision` one of PRECISIONS.
     Raises ModelUnavailable where the parts cannot run in lockstep.
     """
 
@@ -93,6 +106,7 @@ class Model:
     parts: tuple[Part, ...]
     digest: str
     note: str = ""
+    precision: str = EXACT
 
     def __post_init__(self) -> None:
         lengths = {part.segment_length for part in self.parts}
@@ -113,14 +127,22 @@ def available(folder: Path) -> list[str]:
     return sorted({file.stem for file in folder.glob("*") if file.suffix in (".safetensors", ".yaml")})
 
 
-def load(name: str, folder: Path) -> Model:
+def load(name: str, folder: Path, precision: str = EXACT) -> Model:
     """Return the model `name`: `demo`, `untrained`, or `<name>.safetensors` or the bag `<name>.yaml` in `folder`.
 
-    Raises BadOptions for a name with other characters than letters, digits, `_` and `-`, so that a song's options
-    cannot walk the file system, and ModelUnavailable where the model is missing or its files are damaged.
+    Its networks compute at `precision`, where they can at another one than exactly. The process keeps the memory that
+    they free. Raises BadOptions for a name with other characters than letters, digits, `_` and `-`, so that a song's
+    options cannot walk the file system, and ModelUnavailable where the model is missing or its files are damaged.
     """
     if not _NAME.fullmatch(name):
         raise BadOptions(f"model {name!r}: a name has only letters, digits, '_' and '-'")
+    memory.keep()
+    model = _prepared(_find(name, folder), precision)
+    memory.give_back()
+    return model
+
+
+def _find(name: str, folder: Path) -> Model:
     if name == UNTRAINED:
         return _untrained()
     if name == DEMO:
@@ -134,6 +156,19 @@ def load(name: str, folder: Path) -> Model:
         raise ModelUnavailable(f"model {name} in {folder} cannot be loaded: {error}") from error
     found = ", ".join(available(folder)) or "none"
     raise ModelUnavailable(f"there is no model {name} in {folder}; found there: {found}")
+
+
+def _prepared(model: Model, precision: str) -> Model:
+    """Return the model with its networks in the form that computes fastest at this precision."""
+    # A bag may name a network more than once.
+    made: dict[int, Any] = {}
+    for part in model.parts:
+        network = part.network
+        if id(network) not in made:
+            made[id(network)] = Hybrid(network, _TYPES[precision]) if Hybrid.supports(network) else network
+    parts = tuple(replace(part, network=made[id(part.network)]) for part in model.parts)
+    changed = all(isinstance(part.network, Hybrid) for part in parts)
+    return replace(model, parts=parts, precision=precision if changed else EXACT)
 
 
 def load_file(file: Path) -> Model:

@@ -1,36 +1,59 @@
-"""From a song file to stem files: decode, separate, encode. The same for the service and the command line."""
+"""From a song file to stem files: decode, separate, encode. The same for the service and the command line.
+
+The files are encoded while the stems grow, at gain 1. Where a sample would clip, that was in vain: the gain is known at
+the end only, and the files are made then.
+"""
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from stems import trace
-from stems.options import Options
-from stems.separate import audio, encode, engine
+from stems.errors import BadAudio
+from stems.options import Options, extension, quality
+from stems.separate import audio, engine, tags
+from stems.separate.encode import Encoder, Encoding
 from stems.separate.model import Model
+from stems.separate.pace import Pace
+from stems.separate.peaks import Peaks
+from stems.separate.spool import Spool
 
-_SEPARATING = 0.9  # of all progress; the rest is encoding
+_FLAC_LEAST = 16  # samples of its smallest block (RFC 9639)
+_SEPARATING = 0.95  # of all progress; the rest is encoding
+
+# What is told after each segment, and while the files are finished: the part done, 0 to 1, and the seconds left, None
+# where nothing is known of them. What it raises ends the work, and leaves nothing behind.
+OnProgress = Callable[[float, float | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One stem file."""
+    """One stem file. `format`: its extension; `quality`: what of stems.options.QUALITIES it was made at."""
 
     stem: str
     format: str
+    quality: str
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The stem files of a song. `gain_db`: what all were lowered by."""
+    """The stem files of a song of `length` samples. `gain_db`: what all were lowered by; `peaks`: points to draw."""
 
     stems: tuple[Made, ...]
-    duration_s: float
+    length: int
+    sample_rate_hz: int
     gain_db: float
+    peaks: Mapping[str, list[int]]
+
+    @property
+    def duration_s(self) -> float:
+        """Return the playing time in seconds."""
+        return self.length / self.sample_rate_hz
 
 
 class Stages:
@@ -57,47 +80,61 @@ def separate_file(
     model: Model,
     options: Options,
     max_duration_s: float,
-    on_progress: Callable[[float], None],
+    on_progress: OnProgress,
     name: str | None = None,
     stages: Stages | None = None,
+    decoding: audio.Decoding | None = None,
 ) -> Result:
-    """Write `folder/<stem>.<format>` for every stem and format of `options`.
+    """Write `folder/<stem>.<extension>` for every stem and format of `options`.
 
-    `folder` also takes the uncompressed audio meanwhile: about 21 MB per minute of song and stem. `on_progress` is told
-    the part done, 0 to 1, after each segment and file. `name` is what the stems' title tags call the song; `stages`
-    takes the times.
-    Raises BadAudio, BadOptions, EncodeFailed.
+    `folder` also takes the uncompressed audio meanwhile: about 21 MB per minute of song and stem. `name` is what the
+    stems' title tags call a song that has no title of its own; `stages` takes the times; `decoding`: of the same file,
+    begun earlier.
+    Raises BadAudio, BadOptions, EncodeFailed, and what `on_progress` raises.
     """
     wanted, stages = options.wanted(model.sources), stages or Stages()
     spool = folder / "song.f32"
-    with stages("decode"):
-        song = audio.decode(
-            path, spool, sample_rate_hz=model.sample_rate_hz, channels=model.channels, max_duration_s=max_duration_s
+    rate_hz, channels = model.sample_rate_hz, model.channels
+    with stages("decode"), ThreadPoolExecutor(1, thread_name_prefix="tags") as beside:
+        told = beside.submit(tags.read, path, folder / "cover.jpg")
+        song = decoding.song(sample_rate_hz=rate_hz, channels=channels) if decoding else None
+        song = song or audio.decode(
+            path, spool, sample_rate_hz=rate_hz, channels=channels, max_duration_s=max_duration_s
         )
-    with stages("separate"), encode.Spool(folder, model.sources, wanted) as stems:
-        plan = engine.plan(model, song.length)
-        for count, block in enumerate(engine.separate(model, song), start=1):
-            stems.write(block, song)
-            on_progress(_SEPARATING * count / plan.segments)
-    spool.unlink()
-    with stages("encode"):
-        gain = stems.gain
-        made = [Made(stem, fmt, folder / f"{stem}.{fmt}") for stem in wanted for fmt in options.formats]
-        title = name or path.stem
-        encodings = (
-            encode.Encoding(
-                spool=stems.path(each.stem),
-                out=each.path,
-                format=each.format,
-                sample_rate_hz=model.sample_rate_hz,
-                channels=model.channels,
-                gain=gain,
-                tags={"title": f"{title} - {each.stem}"},
-            )
+    about, title = told.result(), name or path.stem
+    made = [
+        Made(stem, extension(each), quality(each), folder / f"{stem}.{extension(each)}")
+        for stem in wanted
+        for each in options.formats
+    ]
+    if song.length < _FLAC_LEAST and "flac" in map(extension, options.formats):
+        raise BadAudio(f"the song has {song.length} samples; FLAC begins at {_FLAC_LEAST}")
+    peaks = Peaks(song.length)
+    with Spool(folder, model.sources, wanted) as stems, ExitStack() as children:
+        encodings = [
+            Encoding(stems.path(each.stem), each.path, f"{each.format}-{each.quality}", about.of(each.stem, title))
             for each in made
-        )
-        for count, _ in enumerate(encode.encode_all(encodings), start=1):
-            on_progress(_SEPARATING + (1 - _SEPARATING) * count / len(made))
+        ]
+        encoder = children.enter_context(Encoder(encodings, rate_hz, channels, cover=about.cover))
+        with stages("separate"):
+            segments = engine.plan(model, song.length).segments
+            pace = Pace(segments)
+            for count, block in enumerate(engine.separate(model, song), start=1):
+                peaks.add(block.start, stems.write(block, song))
+                if stems.clips:
+                    encoder.stop()
+                else:
+                    encoder.grow(stems.length)
+                on_progress(_SEPARATING * count / segments, pace.left_s(count))
+        song.path.unlink()
+        with stages("encode"):
+            if stems.clips:
+                encoder = children.enter_context(
+                    Encoder(encodings, rate_hz, channels, gain=stems.gain, cover=about.cover)
+                )
+            encoder.finish(song.length, lambda part: on_progress(_SEPARATING + (1 - _SEPARATING) * part, None))
+    on_progress(1.0, 0.0)
     for stem in wanted:
         stems.path(stem).unlink()
-    return Result(tuple(made), song.duration_s, round(20 * math.log10(gain), 3))
+    gain_db = round(20 * math.log10(stems.gain), 3)
+    return Result(tuple(made), song.length, song.sample_rate_hz, gain_db, peaks.shares(stems.gain))

@@ -1,0 +1,83 @@
+"""The stems on their way to the encoder: raw files, since the gain that keeps them from clipping is known at the end.
+
+The encoder reads them while they grow: it goes by what it hopes for, that nothing clips.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Self
+
+import numpy as np
+import torch
+
+from stems.errors import BadOptions
+from stems.options import COMPLEMENT
+from stems.separate.engine import Block, Signal
+
+_PEAK = 0.999
+
+
+class Spool:
+    """Raw files of the wanted stems in `folder`, and the `peak` of all samples written. A context manager.
+
+    `length`: the samples per channel that every file holds so far. A wanted stem is one of `sources`, or `no_<source>`:
+    the song minus that source. Raises BadOptions for any other.
+    """
+
+    def __init__(self, folder: Path, sources: Sequence[str], wanted: Iterable[str]) -> None:
+        self._folder = folder
+        self._sources = {stem: stem if stem in sources else stem.removeprefix(COMPLEMENT) for stem in wanted}
+        for stem, source in self._sources.items():
+            if source not in sources:
+                known = ", ".join([*sources, *(COMPLEMENT + each for each in sources)])
+                raise BadOptions(f"there is no stem {stem!r}; the model makes: {known}")
+        self._index = {source: index for index, source in enumerate(sources)}
+        self._files: dict[str, IO[bytes]] = {}
+        self._open = ExitStack()
+        self.peak = 0.0
+        self.length = 0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as files:
+            for stem in self._sources:
+                self._files[stem] = files.enter_context(self.path(stem).open("wb"))
+            self._open = files.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def path(self, stem: str) -> Path:
+        """Return the raw file of a wanted stem: interleaved float32, little-endian."""
+        return self._folder / f"{stem}.f32"
+
+    @property
+    def clips(self) -> bool:
+        """Tell whether a sample written so far would clip."""
+        return self.peak > 1
+
+    @property
+    def gain(self) -> float:
+        """Return the one gain for all stems, below 1 only if a sample would clip: so they still add up to the song."""
+        return _PEAK / self.peak if self.clips else 1.0
+
+    def write(self, block: Block, song: Signal) -> Mapping[str, torch.Tensor]:
+        """Append `block`, the next one of `song`, to the files; return what was written, stem by stem."""
+        # Of all sources, wanted or not: so a stem that is asked for later gets the same gain.
+        self._note(block.stems)
+        written = {}
+        for stem, source in self._sources.items():
+            samples = block.stems[self._index[source]]
+            if stem != source:
+                samples = song.read(block.start, block.start + samples.shape[-1]) - samples
+                self._note(samples)
+            self._files[stem].write(np.ascontiguousarray(samples.numpy().T, "<f4").data)
+            self._files[stem].flush()
+            written[stem] = samples
+        self.length = block.start + block.stems.shape[-1]
+        return written
+
+    def _note(self, samples: torch.Tensor) -> None:
+        low, high = torch.aminmax(samples)
+        self.peak = max(self.peak, -float(low), float(high))

@@ -1,0 +1,59 @@
+"""`stems separate` in a process of its own, and what ends it."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stems.separate import headers
+from tests.audio import CODECS, make
+from tests.cli import program
+from tests.programs import need
+from tests.servers import until
+
+MODEL = ("--model", "untrained")
+
+
+def children(word: str) -> list[str]:
+    """Return the command lines on this machine that name `word`."""
+    listed = subprocess.run(["ps", "-ewwo", "args="], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if word in line and "ffmpeg" in line]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_ends_it_within_a_segment_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    need("ffmpeg")
+    # Quiet: random weights make it louder, and where a stem clips, nothing is encoded before the end.
+    song = make(tmp_path / "song.flac", *CODECS["song.flac"], "-af", "volume=0.02", duration_s=150)
+    out = tmp_path / "out"
+    with program("separate", *MODEL, "-o", str(out), str(song), environ={}) as running:
+        # In the middle: some segments are written, and the encoder is at work.
+        until(lambda: any(path.stat().st_size for path in out.glob(".stems-*/vocals.f32")), timeout_s=90)
+        assert children(str(out))
+        os.kill(running.pid, getattr(signal, name))
+        running.communicate(timeout=100)
+    assert running.returncode == (130 if name == "SIGINT" else 128 + getattr(signal, name))
+    assert not out.exists()
+    assert not children(str(out))
+
+
+def test_stems_of_all_kinds_are_made_of_several_songs(tmp_path: Path) -> None:
+    need("ffmpeg")
+    songs = [make(tmp_path / name, *CODECS[name]) for name in ("song.flac", "song.mp3")]
+    songs[0] = songs[0].rename(tmp_path / "one.flac")
+    bad = tmp_path / "bad.mp3"
+    bad.write_text("no song")
+    out = tmp_path / "out"
+    arguments = ("--stems", "vocals,no_vocals", "--format", "wav-32f,flac-16,mp3-v2", "-o", str(out))
+    with program("separate", *MODEL, *arguments, str(songs[0]), str(bad), str(songs[1]), environ={}) as running:
+        _, told = running.communicate(timeout=100)
+    assert running.returncode == 1
+    assert f"Error: {bad}: not an audio file" in told
+    assert sorted(path.name for path in out.iterdir()) == ["one", "song"]
+    for song in ("one", "song"):
+        made = {path.name: headers.read(path).length for path in (out / song).iterdir()}
+        names = [f"{stem}.{kind}" for stem in ("vocals", "no_vocals") for kind in ("wav", "flac", "mp3")]
+        assert made == dict.fromkeys(names, 4 * 44100)

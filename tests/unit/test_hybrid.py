@@ -1,0 +1,89 @@
+"""Hybrid Transformer Demucs in blocks against demucs itself, on the same weights."""
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from demucs.hdemucs import HDemucs
+from demucs.htdemucs import HTDemucs
+
+from stems.separate.hybrid import Hybrid, Types
+
+FOUR = ["drums", "bass", "other", "vocals"]
+SIX = [*FOUR, "guitar", "piano"]
+SMALL: dict[str, Any] = {"channels": 8, "t_heads": 2, "t_layers": 3, "samplerate": 8000, "segment": Fraction(1)}
+EXACT = Types(torch.float32, torch.float32)
+
+
+def network(sources: list[str] = FOUR, **arguments: Any) -> Any:
+    """Make a network in which every branch counts, as training would: its scales begin near 0."""
+    torch.manual_seed(5)
+    made = HTDemucs(sources, **{**SMALL, **arguments}).eval().requires_grad_(False)
+    for name, parameter in made.named_parameters():
+        if name.endswith(".scale"):
+            torch.nn.init.uniform_(parameter, 0.05, 0.5)
+        elif "norm" in name:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    return made
+
+
+def snr_db(types: Types, made: Any, length: int = 8000) -> list[float]:
+    """Return how far our difference from demucs lies below each stem."""
+    mix = 0.1 * torch.randn(1, made.audio_channels, length, generator=torch.Generator().manual_seed(2)) + 0.02
+    with torch.inference_mode():
+        wanted, found = made(mix)[0], Hybrid(made, types)(mix)[0]
+    assert wanted.shape == found.shape
+    return [
+        10 * float(torch.log10(a.square().sum() / (a - b).square().sum())) for a, b in zip(wanted, found, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param({"dconv_mode": 3, "bottom_channels": 64}, id="htdemucs"),
+        pytest.param({"dconv_mode": 1, "sources": SIX}, id="six stems"),
+        pytest.param({"dconv_mode": 0, "t_layers": 0}, id="convolutions alone"),
+        pytest.param({"t_cross_first": True, "t_norm_in": False, "t_norm_out": False}, id="crossing first"),
+        pytest.param({"t_norm_in": False, "t_norm_in_group": 1, "t_layer_scale": False}, id="groups, no scales"),
+        pytest.param({"context": 0, "freq_emb": 0, "dconv_mode": 3}, id="no context"),
+        pytest.param({"depth": 3, "audio_channels": 1}, id="mono, three levels"),
+    ],
+)
+def test_the_samples_of_demucs(made: dict[str, Any]) -> None:
+    net = network(**made)
+    assert Hybrid.supports(net)
+    assert min(snr_db(EXACT, net)) > 100
+
+
+@pytest.mark.parametrize("length", [8000, 8001, 9999, 12346])
+def test_any_length_where_the_network_takes_it(length: int) -> None:
+    net = network(dconv_mode=3, use_train_segment=False)
+    assert Hybrid(net, EXACT).valid_length(length) == length
+    assert min(snr_db(EXACT, net, length)) > 100
+
+
+def test_less_exact_as_asked() -> None:
+    net = network(dconv_mode=3, bottom_channels=64)
+    close = min(snr_db(Types(torch.bfloat16, torch.float32), net))
+    fast = min(snr_db(Types(torch.bfloat16, torch.bfloat16), net))
+    assert 100 > close > 50
+    assert close > fast > 30
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        HDemucs(FOUR, channels=8, segment=1),
+        HTDemucs(FOUR, **SMALL, cac=False),
+        HTDemucs(FOUR, **SMALL, rewrite=False),
+        HTDemucs(FOUR, **SMALL, norm_starts=2),
+        HTDemucs(FOUR, **SMALL, t_emb="scaled"),
+        HTDemucs(FOUR, **SMALL, t_group_norm=1),
+        HTDemucs(FOUR, **SMALL, multi_freqs=[0.5]),
+        torch.nn.Identity(),
+    ],
+)
+def test_other_networks_are_told(made: Any) -> None:
+    assert not Hybrid.supports(made)
