@@ -53,7 +53,8 @@ class Reader:
             if not self._last:
                 self._last = last
                 threading.Thread(target=self._run, name="news", daemon=True).start()
-        return last
+            # After Redis lost its data the stream is empty, and what was told before must not be told again.
+            return max(last, self._last, key=news.position)
 
     def missed(self, last: str) -> tuple[str, bytes]:
         """Return the events after the entry `last`, each thing once, and the id of the last of them."""

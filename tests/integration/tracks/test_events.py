@@ -12,7 +12,7 @@ from tests.tracks_stack import SONG, Stack, problem
 
 def test_jobs_and_tracks_are_told_as_they_change(empty: Stack) -> None:
     with contextlib.closing(Listener(empty.ports["tracks"]).begin()) as listener:
-        assert (listener.status, listener.headers["Content-Type"]) == (200, "text/event-stream; charset=utf-8")
+        assert (listener.status, listener.headers["Content-Type"]) == (200, "text/event-stream")
         job = empty.send("POST", "/v1/tracks?name=a.mp3", SONG).json()
         assert listener.until("job", id=job["id"]).data == job
         empty.send("DELETE", f"/v1/jobs/{job['id']}")
@@ -72,9 +72,12 @@ def test_all_are_told_the_same_and_those_who_go_leave_nothing(empty: Stack) -> N
         return len(list(Path(files).iterdir()))
 
     enter(empty, upload := empty.upload("a.mp3"), "separating")
-    with contextlib.closing(Listener(empty.ports["tracks"]).begin()):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(Listener(empty.ports["tracks"]).begin()))
         before, connections = opened(), empty.redis.info("clients")["connected_clients"]
         listeners = [Listener(empty.ports["tracks"]).begin() for _ in range(200)]
+        for listener in listeners:
+            stack.callback(listener.close)
         # Far more than there are threads; each costs one open file, and none of them a connection to Redis.
         assert empty.get("/v1/queue").status == 200
         assert empty.redis.info("clients")["connected_clients"] < connections + 64
