@@ -41,9 +41,9 @@ def _form(server: Server, client: Minio, bucket: str) -> object:
     """Send a form that the user has signed, as a browser does."""
     policy = PostPolicy(bucket, datetime.now(UTC) + timedelta(hours=1))
     policy.add_equals_condition("key", "new")
-    fields = {"key": "new", **client.presigned_post_policy(policy)}
-    fields_and_file = [*fields.items(), ("file", ("new", b"song"))]
-    answer = urllib3.request("POST", f"http://{server.endpoint}/{bucket}", fields=fields_and_file)
+    fields: dict[str, str | tuple[str, bytes]] = {"key": "new", **client.presigned_post_policy(policy)}
+    fields["file"] = ("new", b"song")
+    answer = urllib3.request("POST", f"http://{server.endpoint}/{bucket}", fields=[*fields.items()])
     if answer.status == 403:
         raise S3Error(None, "AccessDenied", None, bucket, None, None)  # type: ignore[arg-type]
     return answer
