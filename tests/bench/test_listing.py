@@ -147,14 +147,11 @@ def test_memory_of_listeners(stack: Stack) -> None:
             times_ms.append(1000 * (time.perf_counter() - began))
             for listener in listeners[:-1]:
                 listener.until("track")
-        print(
-            f"{count:,} listeners: {grown_kb:.1f} KiB each; {stack.rss_mb():.0f} MiB in all (before: {started_mb:.0f})"
-        )
+        print(f"{count:,} listeners: {grown_kb:.1f} KiB each; {stack.rss_mb():.0f} MiB in all before {started_mb:.0f}")
         print(row("from a change to the last of them", times_ms))
     now = len(list((stack.worker() / "task").iterdir()))
-    print(
-        f"threads before and after: {threads}, {now}; connections to Redis: {stack.redis.info('clients')['connected_clients']}"
-    )
+    connections = stack.redis.info("clients")["connected_clients"]
+    print(f"threads before and after: {threads}, {now}; connections to Redis: {connections}")
     for listener in listeners:
         listener.close()
     assert stack.get("/health/live").status == 200
