@@ -1,6 +1,7 @@
 """The Lua scripts that move jobs. Each runs as one step in Redis: a relay that dies leaves no job half moved.
 
-Replies of the function move as jobs do, in a line of their own (REPLIES): only how they enter it differs (SETTLE).
+Replies of the function and callbacks move as jobs do, in lines of their own (REPLIES, CALLBACKS): only how they enter
+them differs (SETTLE).
 
 Each may be sent twice (the client does so when an answer is lost) and then does nothing the second time, but for TAKE,
 whose stray jobs the relay puts back. Three rules hold everywhere:
@@ -107,11 +108,12 @@ end
 """
 )
 
-# The answer to a delivery is entered, unless the job was taken over meanwhile. A reply enters its line by the same
-# step: nobody dies between the end of a song and the word of it.
-# KEYS: job hash, delivering set, WAITING, ATTEMPTS, DEAD, hash of the reply, REPLIES. ARGV: id, delivery (empty:
-# whichever it is), state (done, gone, failed or waiting), delay_ms (empty: to its old place in line), refund, ttl_s,
-# error, id of the reply, key, record (empty: no reply).
+# The answer to a delivery is entered, unless the job was taken over meanwhile. What is to be said of it (a reply,
+# callbacks) enters its line by the same step: nobody dies between the end of a song and the word of it. A song that
+# failed and was uploaded again meanwhile has not ended. Of dead letters that strangers can make, the oldest go.
+# KEYS: job hash, delivering set, WAITING, ATTEMPTS, DEAD; for each message its hash and its line. ARGV: id, delivery
+# (empty: whichever it is), state (done, gone, failed or waiting), delay_ms (empty: to its old place in line), refund,
+# ttl_s, error, how many dead letters are kept (0: all); for each message its id, key and record.
 # Returns the state entered, by this call or by one whose answer was lost, or 'stale'.
 SETTLE = (
     _NOW
@@ -121,13 +123,15 @@ local before, current, since = unpack(redis.call('HMGET', KEYS[1], 'state', 'del
 if delivery ~= '' and delivery ~= current then return 'stale' end
 if redis.call('SREM', KEYS[2], id) == 0 then return before or 'stale' end
 if redis.call('HEXISTS', KEYS[1], 'record') == 0 then return 'stale' end
-if ARGV[10] ~= '' then
-  redis.call('HSET', KEYS[6], 'state', 'waiting', 'since_ms', now, 'updated_ms', now)
-  redis.call('HSET', KEYS[6], 'key', ARGV[9], 'record', ARGV[10])
-  redis.call('ZADD', KEYS[7], now, ARGV[8])
+local again = redis.call('HDEL', KEYS[1], 'again') == 1
+local messages = again and state == 'failed' and 0 or (#ARGV - 8) / 3
+for i = 0, messages - 1 do
+  local hash, line, id, key, record = KEYS[2 * i + 6], KEYS[2 * i + 7], unpack(ARGV, 3 * i + 9, 3 * i + 11)
+  redis.call('HSET', hash, 'state', 'waiting', 'since_ms', now, 'updated_ms', now, 'key', key, 'record', record)
+  redis.call('ZADD', line, now, id)
 end
 local due = delay ~= '' and now + delay or tonumber(since) or now
-if redis.call('HDEL', KEYS[1], 'again') == 1 then
+if again then
   redis.call('HDEL', KEYS[1], 'tries')
   redis.call('HDEL', KEYS[4], id)
   redis.call('HSET', KEYS[1], 'since_ms', now)
@@ -146,6 +150,11 @@ redis.call('HSET', KEYS[1], 'attempts', redis.call('HGET', KEYS[4], id) or 0)
 redis.call('HDEL', KEYS[4], id)
 if state == 'failed' then
   redis.call('ZADD', KEYS[5], now, id)
+  local excess = ARGV[8] ~= '0' and redis.call('ZCARD', KEYS[5]) - ARGV[8] or 0
+  for _, old in ipairs(excess > 0 and redis.call('ZRANGE', KEYS[5], 0, excess - 1) or {}) do
+    redis.call('ZREM', KEYS[5], old)
+    redis.call('DEL', 'stems:job:' .. old)
+  end
 else
   redis.call('HDEL', KEYS[1], 'record')
   redis.call('EXPIRE', KEYS[1], ARGV[6])
@@ -179,7 +188,8 @@ redis.call('ZADD', KEYS[3], now, ARGV[2])
 # A relay says that it lives, or (alive = 0) that it ends; what relays hold that ended or fell silent goes back in line,
 # to its old place. Only an orderly end gives the attempt back. A heartbeat from the future was sent before the clock
 # was set back: it counts from now.
-# KEYS: RELAYS, NOTIFICATIONS, WAITING, ATTEMPTS, REPLIES. ARGV: relay, silent_ms, alive. Returns the number taken back.
+# KEYS: RELAYS, NOTIFICATIONS, WAITING, ATTEMPTS, REPLIES, CALLBACKS. ARGV: relay, silent_ms, alive.
+# Returns the number taken back.
 BEAT = (
     _NOW
     + """
@@ -188,6 +198,7 @@ redis.call('ZADD', KEYS[1], ARGV[3] == '1' and now or 0, ARGV[1])
 for _, relay in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now + ARGV[2], '+inf')) do
   redis.call('ZADD', KEYS[1], now, relay)
 end
+local lines = {r = KEYS[5], w = KEYS[6]}
 local count, silent = 0, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2], 'WITHSCORES')
 for i = 1, #silent, 2 do
   local relay, ended = silent[i], silent[i + 1] == '0'
@@ -197,7 +208,7 @@ for i = 1, #silent, 2 do
     local key = 'stems:job:' .. id
     if ended and redis.call('HINCRBY', KEYS[4], id, -1) <= 0 then redis.call('HDEL', KEYS[4], id) end
     if redis.call('HEXISTS', key, 'record') == 1 then
-      local line = id:sub(1, 1) == 'r' and KEYS[5] or KEYS[3]
+      local line = lines[id:sub(1, 1)] or KEYS[3]
       redis.call('ZADD', line, tonumber(redis.call('HGET', key, 'since_ms')) or now, id)
       redis.call('HDEL', key, 'relay', 'delivery')
       redis.call('HSET', key, 'state', 'waiting', 'updated_ms', now)

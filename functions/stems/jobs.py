@@ -19,7 +19,7 @@ from stems.errors import BadNotification, StateUnavailable, UnknownTrack
 
 # A finished job is kept this long, to know a late second announcement of its upload.
 FINISHED_TTL_S = 24 * 3600
-_DEAD = (naming.DEAD, naming.DEAD_REPLIES)
+_DEAD = tuple(dead for _, dead in naming.LINES.values())
 
 _UPDATE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
@@ -69,9 +69,9 @@ class Job:
         return naming.song_name(self.key) if self.key else "(unreadable notification)"
 
     @property
-    def is_reply(self) -> bool:
-        """Tell whether this is no song but the reply to one, which is another's to receive."""
-        return naming.is_reply(self.id)
+    def kind(self) -> str:
+        """What it is: a song, or what is said of one to others, a reply or a callback (`naming.LINES`)."""
+        return naming.kind(self.id)
 
     @classmethod
     def from_hash(cls, job: str, data: Mapping[str, str], attempts: str | None) -> "Job":
@@ -156,7 +156,7 @@ class Jobs:
             for relay in relays:
                 pipe.smembers(naming.delivering_key(relay))
             waiting, failed, waiting_ids, failed_ids, payloads, *delivering = pipe.execute()
-            running_ids = sorted(job for job in set().union(*delivering) if not naming.is_reply(job))
+            running_ids = sorted(job for job in set().union(*delivering) if naming.kind(job) == naming.SONGS)
             found = {job.id: job for job in self._load([*waiting_ids, *running_ids[:limit], *failed_ids])}
         unread_jobs = [job for job in _unread(payloads) if job.id not in found]
         return QueueView(
@@ -169,7 +169,7 @@ class Jobs:
         )
 
     def failed(self) -> list[Job]:
-        """Return all dead letters, songs before replies, each newest first."""
+        """Return all dead letters: songs, replies, callbacks, each newest first."""
         with translated():
             return self._load([job for dead in _DEAD for job in self._redis.zrevrange(dead, 0, -1)])
 

@@ -153,7 +153,12 @@ class Storage:
             for item in self._client.list_objects(naming.QUEUE_BUCKET, recursive=True, include_user_meta=True):
                 if item.object_name and item.etag and item.last_modified and not item.is_dir:
                     upload = Upload.from_listing(
-                        naming.QUEUE_BUCKET, item.object_name, item.etag, item.size or 0, item.last_modified
+                        naming.QUEUE_BUCKET,
+                        item.object_name,
+                        item.etag,
+                        item.size or 0,
+                        item.last_modified,
+                        {name: str(value) for name, value in (item.metadata or {}).items()},
                     )
                     yield upload, _tags(item)
 
