@@ -158,7 +158,7 @@ class Inbox:
 
         `delay_s`: due so much later; None: in its old place. `refund`: the song was not tried, the attempt does not
         count. `news` enter their lines. Returns what was entered: `waiting` when the song was uploaded again meanwhile,
-        `stale` when the job has been taken over. May be repeated until it returns.
+        `cancelled` when it was cancelled, `stale` when the job has been taken over. May be repeated until it returns.
         """
         return await self._move(
             taken.message.job, taken.delivery, state, error=error, delay_s=delay_s, refund=refund, news=news
@@ -181,6 +181,7 @@ class Inbox:
         kept = _DEAD_CALLBACKS if dead == naming.DEAD_CALLBACKS else 0
         delay_ms = "" if delay_s is None else int(1000 * min(delay_s, DELAY_LIMIT_S))
         keys = [naming.job_key(job), self._delivering, line, naming.ATTEMPTS, dead]
+        keys += [naming.PACE]
         args: list[Any] = [job, delivery, to, delay_ms, int(refund), ttl_s, error, kept]
         for each in news:
             keys += [naming.job_key(each.job), naming.lines(each.job)[0]]
@@ -202,7 +203,7 @@ class Inbox:
     async def _say(self, silent_s: float, *, alive: bool) -> int:
         keys = [naming.RELAYS, naming.NOTIFICATIONS, naming.WAITING, naming.ATTEMPTS]
         keys += [naming.REPLIES, naming.CALLBACKS]
-        return int(await self._beat(keys=keys, args=[self.name, int(silent_s * 1000), int(alive)]))
+        return int(await self._beat(keys=keys, args=[self.name, int(silent_s * 1000), int(alive), FINISHED_TTL_S]))
 
     async def delivering(self) -> set[str]:
         """Return the jobs that Redis holds as being delivered by this relay."""
