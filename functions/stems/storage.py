@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,7 +21,7 @@ from stems import naming
 from stems.config import Settings
 from stems.contract import Upload
 from stems.errors import ObjectGone, StorageUnavailable, UnknownTrack
-from stems.record import Track
+from stems.record import Stem, Track
 
 _CHUNK = 1 << 20
 _MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchVersion"})
@@ -160,6 +160,12 @@ class Storage:
         for name in [*names, *filter(None, [track.peaks])]:
             with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
                 self._client.remove_object(naming.OUTPUT_BUCKET, name)
+
+    def remove_stems(self, stems: Iterable[Stem]) -> None:
+        """Remove stems that no record names any more."""
+        for stem in stems:
+            with translated(f"{naming.OUTPUT_BUCKET}/{stem.object}"):
+                self._client.remove_object(naming.OUTPUT_BUCKET, stem.object)
 
     def records(self) -> Iterator[str]:
         """List the song hashes of all track records."""
