@@ -22,7 +22,7 @@ FINISHED_TTL_S = 24 * 3600
 # A job whose notification does not come is entered by a sweep.
 _EXPECTED_TTL_S = 3600
 _ANNOUNCED = 1000  # so many notifications are looked through for one job
-_DEAD = (naming.DEAD, naming.DEAD_REPLIES)
+_DEAD = tuple(dead for _, dead in naming.LINES.values())
 
 # What was cancelled says so until it has ended, whatever its worker tells meanwhile. Progress is news in steps of 1 %.
 # Returns 1 if the job was cancelled.
@@ -107,7 +107,7 @@ else
   redis.call('HSET', KEYS[4], 'state', 'waiting')
   redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
 end
-if ARGV[1]:sub(1, 1) ~= 'r' then tell('job', ARGV[1]) end
+if not ARGV[1]:find('^[rw]') then tell('job', ARGV[1]) end
 return 1
 """
 )
@@ -118,7 +118,7 @@ _DROP = (
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[2], 'state', 'dropped')
 redis.call('EXPIRE', KEYS[2], ARGV[2])
-if ARGV[1]:sub(1, 1) ~= 'r' then tell('job', ARGV[1]) end
+if not ARGV[1]:find('^[rw]') then tell('job', ARGV[1]) end
 return 1
 """
 )
@@ -149,9 +149,9 @@ class Job:
         return naming.song_name(self.key) if self.key else "(unreadable notification)"
 
     @property
-    def is_reply(self) -> bool:
-        """Tell whether this is no song but the reply to one, which is another's to receive."""
-        return naming.is_reply(self.id)
+    def kind(self) -> str:
+        """What it is: a song, or what is said of one to others, a reply or a callback (`naming.LINES`)."""
+        return naming.kind(self.id)
 
     @classmethod
     def from_hash(
@@ -288,7 +288,7 @@ class Jobs:
             for relay in relays:
                 pipe.smembers(naming.delivering_key(relay))
             delivering = set().union(*pipe.execute())
-            return self._load(sorted(job for job in delivering if not naming.is_reply(job)))
+            return self._load(sorted(job for job in delivering if naming.kind(job) == naming.SONGS))
 
     def view(self, limit: int = 100) -> QueueView:
         """Return what waits (oldest first), runs and failed (newest first), each list cut at `limit`."""
@@ -302,7 +302,7 @@ class Jobs:
             for relay in relays:
                 pipe.smembers(naming.delivering_key(relay))
             waiting, failed, waiting_ids, failed_ids, payloads, *delivering = pipe.execute()
-            running_ids = sorted(job for job in set().union(*delivering) if not naming.is_reply(job))
+            running_ids = sorted(job for job in set().union(*delivering) if naming.kind(job) == naming.SONGS)
             found = {job.id: job for job in self._load([*waiting_ids, *running_ids[:limit], *failed_ids])}
         unread_jobs = [job for job in _unread(payloads) if job.id not in found]
         return QueueView(
@@ -315,7 +315,7 @@ class Jobs:
         )
 
     def failed(self) -> list[Job]:
-        """Return all dead letters, songs before replies, each newest first."""
+        """Return all dead letters: songs, replies, callbacks, each newest first."""
         with translated():
             return self._load([job for dead in _DEAD for job in self._redis.zrevrange(dead, 0, -1)])
 
