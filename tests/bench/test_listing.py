@@ -16,8 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from stems import naming
-from stems.index import _entry
+from stems import entries, naming
 from stems.record import Track
 from tests.bench.machine import machine
 from tests.programs import need
@@ -71,7 +70,7 @@ def fill(stack: Stack, count: int) -> None:
         pipe = stack.redis.pipeline(transaction=False)
         pipe.mset({naming.track_key(track.songhash): track.to_json() for track in some})
         pipe.zadd(naming.TRACKS, {track.songhash: track.created_ms for track in some})
-        pipe.zadd(naming.TRACK_NAMES, {_entry(track): 0 for track in some})
+        pipe.zadd(naming.TRACK_NAMES, {entries.of(track): 0 for track in some})
         pipe.execute()
     stack.redis.set(naming.TRACKS_COMPLETE, "1")
 
