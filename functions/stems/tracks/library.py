@@ -6,7 +6,7 @@ from typing import Any
 from flask import Response, jsonify, request, url_for
 from werkzeug.exceptions import BadRequest
 
-from stems.contract import Upload
+from stems import naming
 from stems.errors import ObjectGone, StateUnavailable, UnknownTrack
 from stems.index import Index
 from stems.jobs import Jobs
@@ -86,7 +86,9 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
         found = find(songhash)
         # What is about to separate it once more would bring it back.
         with suppress(ObjectGone):
-            line.call_off(jobs, intake, Upload(found.bucket, found.key, found.upload_etag, 0, {}))
+            job = naming.job_id(found.bucket, found.key, found.upload_etag)
+            if jobs.get([job]):
+                line.call_off(jobs, intake, job, found.key, found.upload_etag)
         storage.remove_track(found)
         with suppress(ObjectGone):
             upload = intake.upload(found.key, found.upload_etag)
@@ -102,7 +104,7 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
         method="POST",
         body=asked.Rerun,
         good={202: Answer(schemas.Job, headers=("Location",))},
-        bad=(400, 404, 415, 503),
+        bad=(400, 404, 415, 422, 503),
         parameters=(SONGHASH,),
         more={
             "summary": "Separate a track once more",

@@ -73,7 +73,7 @@ def routes(jobs: Jobs, storage: Storage, intake: Intake) -> Routes:
                 _tag(storage, intake, upload, "dropped", must=True)
             jobs.drop(job)
             return _answer(jobs, jobs.find(job), 202)
-        state = call_off(jobs, intake, upload)
+        state = call_off(jobs, intake, job, found.key, found.etag)
         if not state:
             raise UnknownJob(f"no job {job}")
         if state != "cancelled":
@@ -98,15 +98,13 @@ def routes(jobs: Jobs, storage: Storage, intake: Intake) -> Routes:
     return line
 
 
-def call_off(jobs: Jobs, intake: Intake, upload: Upload) -> str | None:
+def call_off(jobs: Jobs, intake: Intake, job: str, key: str, etag: str) -> str | None:
     """Cancel the job of an upload, also one that is announced and not in line yet; return what `Jobs.cancel` does.
 
     Raises ObjectGone where only the bucket could tell, and has nothing of these bytes.
     """
-    state = jobs.cancel(upload.job)
-    if state == "":
-        state = jobs.cancel(upload.job, intake.upload(upload.key, upload.etag))
-    return state
+    state = jobs.cancel(job)
+    return jobs.cancel(job, intake.upload(key, etag)) if not state and key else state
 
 
 def accepted(jobs: Jobs, upload: Upload) -> Response:
