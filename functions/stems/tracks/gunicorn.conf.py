@@ -12,6 +12,8 @@ workers = 1
 threads = 64
 # Knative's queue-proxy keeps idle connections for 90 s; a server that closes them earlier causes 502s.
 keepalive = 95
+# As long as gunicorn allows: a search for a name in another script is many bytes.
+limit_request_line = 8190
 graceful_timeout = 30
 # A heartbeat file on a disk that is busy blocks the worker.
 if os.path.isdir("/dev/shm"):
