@@ -16,8 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from stems import naming
-from stems.index import _entry
+from stems import entries, naming
 from stems.record import Track
 from tests.bench.machine import machine
 from tests.programs import need
@@ -71,7 +70,7 @@ def fill(stack: Stack, count: int) -> None:
         pipe = stack.redis.pipeline(transaction=False)
         pipe.mset({naming.track_key(track.songhash): track.to_json() for track in some})
         pipe.zadd(naming.TRACKS, {track.songhash: track.created_ms for track in some})
-        pipe.zadd(naming.TRACK_NAMES, {_entry(track): 0 for track in some})
+        pipe.zadd(naming.TRACK_NAMES, {entries.of(track): 0 for track in some})
         pipe.execute()
     stack.redis.set(naming.TRACKS_COMPLETE, "1")
 
@@ -147,14 +146,11 @@ def test_memory_of_listeners(stack: Stack) -> None:
             times_ms.append(1000 * (time.perf_counter() - began))
             for listener in listeners[:-1]:
                 listener.until("track")
-        print(
-            f"{count:,} listeners: {grown_kb:.1f} KiB each; {stack.rss_mb():.0f} MiB in all (before: {started_mb:.0f})"
-        )
+        print(f"{count:,} listeners: {grown_kb:.1f} KiB each; {stack.rss_mb():.0f} MiB in all before {started_mb:.0f}")
         print(row("from a change to the last of them", times_ms))
     now = len(list((stack.worker() / "task").iterdir()))
-    print(
-        f"threads before and after: {threads}, {now}; connections to Redis: {stack.redis.info('clients')['connected_clients']}"
-    )
+    connections = stack.redis.info("clients")["connected_clients"]
+    print(f"threads before and after: {threads}, {now}; connections to Redis: {connections}")
     for listener in listeners:
         listener.close()
     assert stack.get("/health/live").status == 200

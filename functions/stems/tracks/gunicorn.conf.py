@@ -23,10 +23,14 @@ STALLED_CLIENT_S = 60
 
 
 def when_ready(server: Any) -> None:
-    """Give up on clients that take no byte for STALLED_CLIENT_S: each of them holds a thread."""
+    """Give up on clients that take no byte, or send none of what they announced, for STALLED_CLIENT_S.
+
+    Each of them holds a thread.
+    """
     for listener in server.LISTENERS:
-        # Accepted connections inherit this from the listening one (Linux); gunicorn has no setting for it.
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", STALLED_CLIENT_S, 0))
+        for what in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            # Accepted connections inherit this from the listening one (Linux); gunicorn has no setting for it.
+            listener.sock.setsockopt(socket.SOL_SOCKET, what, struct.pack("ll", STALLED_CLIENT_S, 0))
 
 
 def post_fork(server: Any, worker: Any) -> None:

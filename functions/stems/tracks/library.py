@@ -12,7 +12,7 @@ from stems.index import Index
 from stems.jobs import Jobs
 from stems.record import Track
 from stems.storage import Storage
-from stems.tracks import bodies, line, parameters, schemas
+from stems.tracks import asked, bodies, line, parameters, schemas
 from stems.tracks.api import IF_NONE_MATCH, SONGHASH, Answer, Routes
 from stems.tracks.intake import Intake
 
@@ -32,7 +32,7 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
 
     @library.add(
         "/v1/tracks",
-        query=schemas.ListQuery,
+        query=asked.ListQuery,
         good={200: Answer(schemas.Tracks, headers=("Link",))},
         bad=(400, 503),
         more={"summary": "List tracks", "description": "Newest first; with `q` by name. `Link` has the next page."},
@@ -73,7 +73,7 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
     @library.add(
         "/v1/tracks/<songhash>",
         method="DELETE",
-        query=schemas.DeleteQuery,
+        query=asked.DeleteQuery,
         good={204: Answer(description="Removed")},
         bad=(400, 404, 503),
         parameters=(SONGHASH,),
@@ -99,7 +99,7 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
     @library.add(
         "/v1/tracks/<songhash>/rerun",
         method="POST",
-        body=schemas.Rerun,
+        body=asked.Rerun,
         good={202: Answer(schemas.Job, headers=("Location",))},
         bad=(400, 404, 415, 503),
         parameters=(SONGHASH,),

@@ -9,7 +9,7 @@ from stems.contract import Upload
 from stems.errors import Ended, ObjectGone, StateUnavailable, StorageUnavailable, UnknownJob
 from stems.jobs import Job, Jobs
 from stems.storage import Storage
-from stems.tracks import bodies, parameters, schemas
+from stems.tracks import asked, bodies, parameters, schemas
 from stems.tracks.api import JOB, Answer, Routes
 from stems.tracks.estimate import Estimates
 from stems.tracks.intake import Intake
@@ -21,7 +21,7 @@ def routes(jobs: Jobs, storage: Storage, intake: Intake) -> Routes:
 
     @line.add(
         "/v1/queue",
-        query=schemas.QueueQuery,
+        query=asked.QueueQuery,
         good={200: Answer(schemas.Queue)},
         bad=(400, 503),
         more={"summary": "Show what waits, runs and failed"},

@@ -10,7 +10,7 @@ from flask import Response, jsonify, request
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
 
 from stems.jobs import Jobs
-from stems.tracks import bodies, line, parameters, schemas
+from stems.tracks import asked, bodies, line, parameters, schemas
 from stems.tracks.api import Answer, Routes
 from stems.tracks.intake import Intake
 from stems.tracks.limits import Transfers
@@ -28,7 +28,7 @@ def routes(jobs: Jobs, intake: Intake, transfers: Transfers, max_bytes: int) -> 
     @uploads.add(
         "/v1/uploads",
         method="POST",
-        body=schemas.Song,
+        body=asked.Song,
         good={200: Answer(schemas.Form)},
         bad=(400, 413, 415, 503),
         more={
@@ -57,7 +57,7 @@ def routes(jobs: Jobs, intake: Intake, transfers: Transfers, max_bytes: int) -> 
     @uploads.add(
         "/v1/tracks",
         method="POST",
-        query=schemas.PutQuery,
+        query=asked.PutQuery,
         good={202: Answer(schemas.Job, headers=("Location",))},
         bad=(400, 413, 415, 503),
         more={
