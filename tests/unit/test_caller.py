@@ -15,7 +15,7 @@ from stems import address
 from stems.config import Settings
 from stems.contract import Reply, Upload
 from stems_relay.callback import Callback, News
-from stems_relay.caller import Caller
+from stems_relay.caller import Caller, signature
 from stems_relay.sink import Answer, Verdict
 from tests.relay_stack import RECORD
 
@@ -58,6 +58,13 @@ class Network:
 
     def call(self, url: str, own: bool = False, **settings: str) -> Answer:
         return self.calls([url], own, **settings)[0]
+
+
+def test_the_signature_is_that_of_the_libraries_of_standard_webhooks() -> None:
+    """Theirs test with these very values."""
+    settings = Settings.from_env({"STEMS_CALLBACK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})
+    made = signature(settings.callback_secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_the_address_that_was_looked_at_is_the_one_that_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
