@@ -99,8 +99,22 @@ class Index:
             texts = self._redis.mget(keys) if keys else []
         return [track for text in texts if (track := _read(text))]
 
+    def announce(self, model: str, sources: Iterable[str], note: str) -> None:
+        """Enter the model of a worker that has started: the one for songs that name none."""
+        with translated():
+            pipe = self._redis.pipeline()
+            pipe.set(naming.MODEL, model)
+            pipe.hset(naming.MODELS, model, _known_model(sources, note))
+            pipe.execute()
+
+    def default_model(self) -> str | None:
+        """Return the model that was announced last; None where that is not known."""
+        with translated():
+            name: str | None = self._redis.get(naming.MODEL)
+        return name
+
     def models(self) -> dict[str, dict[str, Any]]:
-        """Return what is known of each model that has ever made a track: its sources and a note."""
+        """Return what is known of each model that was announced or has made a track: its sources and a note."""
         self._ensure_complete()
         with translated():
             found = self._redis.hgetall(naming.MODELS)
@@ -259,7 +273,11 @@ def _model(track: Track, known: str | None) -> str:
     """Return what is known of a track's model with the track: other tracks may have stems that were not asked for."""
     sources = json.loads(known)["sources"] if known else []
     sources += [stem.stem.removeprefix(COMPLEMENT) for stem in track.stems]
-    return json.dumps({"sources": sorted(set(sources)), "note": track.model.note}, ensure_ascii=False)
+    return _known_model(sources, track.model.note)
+
+
+def _known_model(sources: Iterable[str], note: str) -> str:
+    return json.dumps({"sources": sorted(set(sources)), "note": note}, ensure_ascii=False)
 
 
 def _in_order(

@@ -20,6 +20,7 @@ SWEEP_LOCK = "stems:sweep"  # string: the relay that sweeps now
 TRACKS = "stems:tracks"  # zset: song hash by creation, ms
 TRACK_NAMES = "stems:tracks:names"  # zset, all of one score: names of tracks, folded, for search by prefix
 TRACKS_COMPLETE = "stems:tracks:complete:2"  # string: set once the index holds every record of the bucket
+MODEL = "stems:model"  # string: the model for songs that name none, by the word of the last worker that started
 MODELS = "stems:models"  # hash: model -> what is known of it, JSON
 EVENTS = "stems:events"  # stream: what changed
 PACE = "stems:pace"  # string: seconds that a song takes, of late

@@ -85,7 +85,8 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
     def remove(query: dict[str, Any], songhash: str) -> Response:
         found = find(songhash)
         # What is about to separate it once more would bring it back.
-        jobs.cancel(Upload(found.bucket, found.key, found.upload_etag, 0, {}).job)
+        with suppress(ObjectGone):
+            line.call_off(jobs, intake, Upload(found.bucket, found.key, found.upload_etag, 0, {}))
         storage.remove_track(found)
         with suppress(ObjectGone):
             upload = intake.upload(found.key, found.upload_etag)

@@ -73,9 +73,7 @@ def routes(jobs: Jobs, storage: Storage, intake: Intake) -> Routes:
                 _tag(storage, intake, upload, "dropped", must=True)
             jobs.drop(job)
             return _answer(jobs, jobs.find(job), 202)
-        state = jobs.cancel(job)
-        if not state and found.key:  # announced, and not in line yet
-            state = jobs.cancel(job, intake.upload(found.key, found.etag))
+        state = call_off(jobs, intake, upload)
         if not state:
             raise UnknownJob(f"no job {job}")
         if state != "cancelled":
@@ -98,6 +96,17 @@ def routes(jobs: Jobs, storage: Storage, intake: Intake) -> Routes:
         return _answer(jobs, _known(jobs, found, "waiting"), 202)
 
     return line
+
+
+def call_off(jobs: Jobs, intake: Intake, upload: Upload) -> str | None:
+    """Cancel the job of an upload, also one that is announced and not in line yet; return what `Jobs.cancel` does.
+
+    Raises ObjectGone where only the bucket could tell, and has nothing of these bytes.
+    """
+    state = jobs.cancel(upload.job)
+    if state == "":
+        state = jobs.cancel(upload.job, intake.upload(upload.key, upload.etag))
+    return state
 
 
 def accepted(jobs: Jobs, upload: Upload) -> Response:
