@@ -10,6 +10,7 @@ import base64
 import contextlib
 import hmac
 import ipaddress
+import logging
 import socket
 import threading
 import time
@@ -21,6 +22,8 @@ from stems import __version__, address, trace
 from stems.config import Secrets, Settings
 from stems_relay.callback import Callback
 from stems_relay.sink import Answer, Verdict, judge
+
+_log = logging.getLogger(__name__)
 
 _CONNECT_S = 5.0
 # A receiver that is slow must leave room for the others.
@@ -53,8 +56,11 @@ class Caller:
 
         Reasons name the host alone: a URL may hold a secret of its owner's, and answers are not for us to show.
         """
-        url = httpx2.URL(callback.url)
-        host = url.netloc.decode()
+        try:
+            url = httpx2.URL(callback.url)
+            host = url.netloc.decode()
+        except (httpx2.InvalidURL, ValueError) as error:
+            return Answer(Verdict.DEAD, f"not a URL that can be called: {error}")
         if self._in_work[host] >= _PER_HOST:
             return Answer(Verdict.BUSY, f"{host} has {_PER_HOST} callbacks to answer")
         self._in_work[host] += 1
@@ -67,13 +73,17 @@ class Caller:
         except (httpx2.TimeoutException, TimeoutError):
             return Answer(Verdict.RETRY, f"no answer from {host} in time")
         except (httpx2.HTTPError, OSError) as error:
-            return Answer(Verdict.RETRY, f"{host} cannot be called: {error or type(error).__name__}")
+            return Answer(Verdict.RETRY, f"{host} cannot be called: {str(error) or type(error).__name__}")
+        # An edge of the process: a URL is a stranger's word, and what is not answered for would come for ever.
+        except Exception as error:
+            _log.exception("unforeseen error of a callback to %s", host)
+            return Answer(Verdict.RETRY, f"{host} cannot be called: {error!r}")
         finally:
             self._in_work[host] -= 1
             self._in_work += Counter()  # forgets those that are at zero
 
     async def _call(self, callback: Callback, url: httpx2.URL, host: str) -> Answer:
-        found = await _resolve(url.host, url.port or _PORTS[url.scheme])
+        found = await _resolve(url.raw_host.decode(), url.port or _PORTS[url.scheme])
         # STEMS_CALLBACK is the operator's own word, as K_SINK is.
         allowed = [at for at in found if callback.own or address.is_allowed(at, self._settings.callback_networks)]
         if not allowed:
@@ -97,7 +107,7 @@ class Caller:
         if (here := trace.here()) and here.traceparent:
             headers["traceparent"] = here.traceparent
         # The name stays what TLS asks for and the certificate must show.
-        extensions = {"timeout": self._timeout, "sni_hostname": url.host}
+        extensions = {"timeout": self._timeout, "sni_hostname": url.raw_host.decode()}
         pinned = url.copy_with(host=str(at))
         request = httpx2.Request("POST", pinned, headers=headers, content=body, extensions=extensions)
         response = await self._transport.handle_async_request(request)

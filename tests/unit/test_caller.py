@@ -2,21 +2,25 @@
 
 import asyncio
 import json
+import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import httpx2
 import pytest
 
+from stems import address
 from stems.config import Settings
 from stems.contract import Reply, Upload
 from stems_relay.callback import Callback, News
-from stems_relay.caller import Caller
+from stems_relay.caller import Caller, signature
 from stems_relay.sink import Answer, Verdict
 from tests.relay_stack import RECORD
 
 PUBLIC, INNER = "93.184.216.34", "127.0.0.1"
+SEEN = (PUBLIC, INNER, "::ffff:169.254.169.254", "10.1.2.3")
 
 
 def callback(url: str, own: bool = False) -> Callback:
@@ -43,14 +47,24 @@ class Network:
         self.requests.append(request)
         return httpx2.Response(200)
 
-    def call(self, url: str, own: bool = False, **settings: str) -> Answer:
-        async def work() -> Answer:
+    def calls(self, urls: Iterable[str], own: bool = False, **settings: str) -> list[Answer]:
+        async def work() -> list[Answer]:
             caller = Caller(Settings.from_env(settings), 4)
             await caller.close()
             caller._transport = httpx2.MockTransport(self._answer)  # type: ignore[assignment]
-            return await caller.deliver(callback(url, own))
+            return [await caller.deliver(callback(url, own)) for url in urls]
 
         return asyncio.run(work())
+
+    def call(self, url: str, own: bool = False, **settings: str) -> Answer:
+        return self.calls([url], own, **settings)[0]
+
+
+def test_the_signature_is_that_of_the_libraries_of_standard_webhooks() -> None:
+    """Theirs test with these very values."""
+    settings = Settings.from_env({"STEMS_CALLBACK_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})
+    made = signature(settings.callback_secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert made == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_the_address_that_was_looked_at_is_the_one_that_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,6 +106,46 @@ def test_a_name_server_that_fails_is_asked_again(monkeypatch: pytest.MonkeyPatch
     network = Network(monkeypatch)
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     assert network.call("http://x.example/", STEMS_CALLBACK_TIMEOUT_S="0.2").verdict is Verdict.RETRY
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_url_that_an_upload_may_have_breaks_the_relay(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Each is called at its public address, or answered for; the network below sees no other address."""
+    dice, network = random.Random(seed), Network(monkeypatch)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, **_: [(2, 1, 6, "", (dice.choice(SEEN), port))])
+    parts = ["http://", "https://", "a", "xn--", "xn--a", ".", "-", "_", "[::1]", "[", "]", ":", "80", "0", "%", "%zz"]
+    parts += [
+        "/",
+        "//",
+        "?",
+        "&",
+        "=",
+        "@",
+        "..",
+        "127.0.0.1",
+        "0x7f",
+        "localhost",
+        "*",
+        "|",
+        "^",
+        "{",
+        "<",
+        "'",
+        "~",
+        "%00",
+    ]
+    made = (dice.choice(parts[:2]) + "".join(dice.choices(parts, k=dice.randint(1, 6))) for _ in range(3000))
+    urls = [url for url in made if may_stand(url)]
+    assert len(urls) > 100
+    for url, answer in zip(urls, network.calls(urls), strict=True):
+        assert answer.verdict in {Verdict.DONE, Verdict.DEAD}, (url, answer)
+    assert {request.url.host for request in network.requests} == {PUBLIC}
+
+
+def may_stand(url: str) -> bool:
+    with suppress(ValueError):
+        return bool(address.callback_url(url))
+    return False
 
 
 def test_whatever_ends_a_song_something_is_said_of_it() -> None:

@@ -160,8 +160,10 @@ def test_strangers_can_do_nothing(server: Server) -> None:
 
 
 def test_a_listing_of_the_relay_has_tags_and_options(server: Server) -> None:
+    asked = {"stems": "vocals"}
+    server.login("uploader").put_object("queue", "asks", io.BytesIO(b"song"), 4, metadata=dict(asked), tags=tags())
     found = server.login("relay").list_objects("queue", recursive=True, include_user_meta=True)
-    (item,) = [item for item in found if item.object_name == "there"]
+    (item,) = [item for item in found if item.object_name == "asks"]
     assert item.tags == {"state": "done"}
     assert dict(item.metadata or {})["X-Amz-Meta-Stems"] == "vocals"
 

@@ -231,6 +231,20 @@ def test_a_callback_outlives_the_relay_that_makes_it(stack: Stack, sink: Sink, n
     assert len(sink.of("b.mp3")) == 1
 
 
+def test_a_callback_outlives_redis(stack: Stack) -> None:
+    with Receiver(500, 200).open() as receiver:
+        relay = stack.relay(STEMS_BACKOFF_S="1", **HERE)
+        stack.put("b.mp3", callback=receiver.url)
+        until(lambda: receiver.posts and stack.redis.zcard(naming.CALLBACKS))
+        ended(relay, signal.SIGKILL)
+        stack.redis_server.kill()
+        stack.redis_server.wait()
+        stack.start_redis()
+        stack.relay(**HERE)
+        until(lambda: len(receiver.posts) == 2 and nothing_waits(stack))
+    assert len({post.headers["webhook-id"] for post in receiver.posts}) == 1
+
+
 def test_the_sweep_knows_the_receiver_too(stack: Stack) -> None:
     with Receiver().open() as receiver:
         stack.put("b.mp3", callback=f"{receiver.url}/?a=1&b=%2B<2>", callback_data='{"a": "<&>\'"}')
