@@ -6,50 +6,29 @@ dies leaves all of them done or none.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
-from stems import contract, naming
+from stems import contract, moves, naming
 from stems.config import Settings
-from stems.errors import BadNotification, StateUnavailable, UnknownTrack
+from stems.errors import BadNotification, StateUnavailable, UnknownJob, UnknownTrack
 
 # A finished job is kept this long, to know a late second announcement of its upload.
 FINISHED_TTL_S = 24 * 3600
-_DEAD = (naming.DEAD, naming.DEAD_REPLIES)
-
-_UPDATE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
-"""
-
-_RETRY = """
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('HDEL', KEYS[2], ARGV[1])
-if redis.call('HEXISTS', KEYS[4], 'payload') == 1 then
-  redis.call('RPUSH', KEYS[5], redis.call('HGET', KEYS[4], 'payload'))
-  redis.call('DEL', KEYS[4])
-else
-  redis.call('HDEL', KEYS[4], 'error', 'tries')
-  redis.call('HSET', KEYS[4], 'state', 'waiting')
-  redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
-end
-return 1
-"""
-
-_DROP = """
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[2], 'state', 'dropped')
-redis.call('EXPIRE', KEYS[2], ARGV[2])
-return 1
-"""
+# A job whose notification does not come is entered by a sweep.
+_EXPECTED_TTL_S = 3600
+_ANNOUNCED = 1000  # so many notifications are looked through for one job
+_DEAD = tuple(dead for _, dead in naming.LINES.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job as people see it. Times in milliseconds since 1970; `progress` from 0 to 1."""
+    """One job as people see it. Times in milliseconds since 1970; `progress` from 0 to 1; `position` in the line: 1 is
+    next, None: stands in none."""
 
     id: str
     state: str
@@ -62,6 +41,8 @@ class Job:
     error: str
     attempts: int
     updated_ms: int
+    started_ms: int = 0
+    position: int | None = None
 
     @property
     def name(self) -> str:
@@ -69,12 +50,14 @@ class Job:
         return naming.song_name(self.key) if self.key else "(unreadable notification)"
 
     @property
-    def is_reply(self) -> bool:
-        """Tell whether this is no song but the reply to one, which is another's to receive."""
-        return naming.is_reply(self.id)
+    def kind(self) -> str:
+        """What it is: a song, or what is said of one to others, a reply or a callback (`naming.LINES`)."""
+        return naming.kind(self.id)
 
     @classmethod
-    def from_hash(cls, job: str, data: Mapping[str, str], attempts: str | None) -> "Job":
+    def from_hash(
+        cls, job: str, data: Mapping[str, str], attempts: str | None = None, rank: int | None = None
+    ) -> "Job":
         """Read a job's hash."""
         return cls(
             id=job,
@@ -88,6 +71,8 @@ class Job:
             error=data.get("error", ""),
             attempts=int(attempts or data.get("attempts") or 0),
             updated_ms=int(data.get("updated_ms", 0)),
+            started_ms=int(data.get("started_ms", 0)),
+            position=None if rank is None else rank + 1,
         )
 
 
@@ -134,15 +119,77 @@ class Jobs:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client  # redis-py's types do not know of decode_responses
-        self._update = client.register_script(_UPDATE)
-        self._retry = client.register_script(_RETRY)
-        self._drop = client.register_script(_DROP)
+        self._update = client.register_script(moves.UPDATE)
+        self._retry = client.register_script(moves.RETRY)
+        self._drop = client.register_script(moves.DROP)
+        self._cancel = client.register_script(moves.CANCEL)
+        self._expect = client.register_script(moves.EXPECT)
 
-    def update(self, job: str, **values: str | int | float) -> None:
-        """Set fields of a job, if there still is one: an expired one must not come back as a fragment."""
+    def update(self, job: str, **values: str | int | float) -> bool:
+        """Set fields of a job, if there still is one: an expired one must not come back as a fragment.
+
+        Returns whether the job was cancelled: then nothing is set.
+        """
         fields = {**values, "updated_ms": now_ms()}
         with translated():
-            self._update(keys=[naming.job_key(job)], args=[item for pair in fields.items() for item in pair])
+            args = [job, *(item for pair in fields.items() for item in pair)]
+            return bool(self._update(keys=[naming.job_key(job)], args=args))
+
+    def is_cancelled(self, job: str) -> bool:
+        """Tell whether a job that is being delivered was cancelled."""
+        with translated():
+            return bool(self._redis.hexists(naming.job_key(job), "cancel"))
+
+    def get(self, jobs: Iterable[str]) -> list[Job]:
+        """Return those of these jobs that are known, each with its position in the line."""
+        with translated():
+            return self._load(list(jobs))
+
+    def find(self, job: str) -> Job:
+        """Return a job, also one that is announced and not yet entered. Raises UnknownJob."""
+        found = self.get([job]) or [each for each in self._announced() if each.id == job]
+        if not found:
+            raise UnknownJob(f"no job {job}: it never was, or ended more than {FINISHED_TTL_S // 3600} hours ago")
+        return found[0]
+
+    def _announced(self) -> list[Job]:
+        with translated():
+            return list(_unread(self._redis.lrange(naming.NOTIFICATIONS, 0, _ANNOUNCED - 1)))
+
+    def expect(self, upload: contract.Upload) -> None:
+        """Make a job of an upload whose notification is on its way: it is known from now on."""
+        keys = [naming.job_key(upload.job), naming.WAITING, naming.DEAD]
+        args = [upload.job, _EXPECTED_TTL_S, now_ms(), *_identity(upload)]
+        with translated():
+            self._expect(keys=keys, args=args)
+
+    def cancel(self, job: str, upload: contract.Upload | None = None) -> str | None:
+        """Cancel a job that waits or runs; a running one stops by itself at the next segment.
+
+        Returns `cancelled`, the state of a job that had ended before, `` for one that only `upload`, from the bucket,
+        makes cancellable, or None when no such job is known. The upload must be tagged, too: the sweep goes by that.
+        """
+        keys = [naming.job_key(job), naming.WAITING, naming.ATTEMPTS]
+        args = [job, FINISHED_TTL_S, now_ms(), *(_identity(upload) if upload else [])]
+        with translated():
+            state: str | None = self._cancel(keys=keys, args=args)
+        return state
+
+    def pace_s(self) -> float | None:
+        """Return the seconds that a song has taken of late; None where none was separated yet."""
+        with translated():
+            text = self._redis.get(naming.PACE)
+        return float(text) if text else None
+
+    def running(self) -> list[Job]:
+        """Return the songs that are being delivered."""
+        with translated():
+            relays = self._redis.zrange(naming.RELAYS, 0, -1)
+            pipe = self._redis.pipeline(transaction=False)
+            for relay in relays:
+                pipe.smembers(naming.delivering_key(relay))
+            delivering = set().union(*pipe.execute())
+            return self._load(sorted(job for job in delivering if naming.kind(job) == naming.SONGS))
 
     def view(self, limit: int = 100) -> QueueView:
         """Return what waits (oldest first), runs and failed (newest first), each list cut at `limit`."""
@@ -156,7 +203,7 @@ class Jobs:
             for relay in relays:
                 pipe.smembers(naming.delivering_key(relay))
             waiting, failed, waiting_ids, failed_ids, payloads, *delivering = pipe.execute()
-            running_ids = sorted(job for job in set().union(*delivering) if not naming.is_reply(job))
+            running_ids = sorted(job for job in set().union(*delivering) if naming.kind(job) == naming.SONGS)
             found = {job.id: job for job in self._load([*waiting_ids, *running_ids[:limit], *failed_ids])}
         unread_jobs = [job for job in _unread(payloads) if job.id not in found]
         return QueueView(
@@ -169,7 +216,7 @@ class Jobs:
         )
 
     def failed(self) -> list[Job]:
-        """Return all dead letters, songs before replies, each newest first."""
+        """Return all dead letters: songs, replies, callbacks, each newest first."""
         with translated():
             return self._load([job for dead in _DEAD for job in self._redis.zrevrange(dead, 0, -1)])
 
@@ -198,10 +245,14 @@ class Jobs:
     def _load(self, jobs: list[str]) -> list[Job]:
         pipe = self._redis.pipeline(transaction=False)
         for job in jobs:
-            pipe.hgetall(naming.job_key(job)).hget(naming.ATTEMPTS, job)
+            pipe.hgetall(naming.job_key(job)).hget(naming.ATTEMPTS, job).zrank(naming.WAITING, job)
         answers: list[Any] = pipe.execute()
-        pairs = zip(jobs, answers[::2], answers[1::2], strict=True)
-        return [Job.from_hash(job, data, attempts) for job, data, attempts in pairs if data]
+        found = zip(jobs, answers[::3], answers[1::3], answers[2::3], strict=True)
+        return [Job.from_hash(job, data, attempts, rank) for job, data, attempts, rank in found if data]
+
+
+def _identity(upload: contract.Upload) -> list[str | int]:
+    return [upload.uploaded_ms, upload.bucket, upload.key, upload.etag]
 
 
 def _unread(payloads: list[str]) -> Iterator[Job]:

@@ -1,5 +1,6 @@
 """Settings: defaults, and errors that say which variable is wrong."""
 
+import base64
 import dataclasses
 
 import pytest
@@ -65,6 +66,11 @@ def test_empty_is_unset() -> None:
         ("STEMS_DELIVERY_TIMEOUT_S", "inf"),
         ("STEMS_DELIVERY_TIMEOUT_S", "nan"),
         ("STEMS_DELIVERY_TIMEOUT_S", "10m"),
+        ("STEMS_CALLBACK_NETWORKS", "10.0.0.1/8"),
+        ("STEMS_CALLBACK_NETWORKS", "example.com"),
+        ("STEMS_CALLBACK_ATTEMPTS", "0"),
+        ("STEMS_CALLBACK_TIMEOUT_S", "0"),
+        ("STEMS_APIV1_MAX_MB", "0.5"),
         ("STEMS_KEEP_UPLOADS_DAYS", "-1"),
         ("STEMS_ABORT_MULTIPART_DAYS", "0"),
     ],
@@ -73,6 +79,30 @@ def test_wrong_values_name_variable_and_value(variable: str, value: str) -> None
     with pytest.raises(ConfigError) as caught:
         Settings.from_env({variable: value})
     assert str(caught.value).startswith(f"{variable}={value!r}: ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("STEMS_CALLBACK", "ftp://hunter2", "not an http:// or https:// address"),
+        ("STEMS_CALLBACK", "http://u:hunter2@x", "no user and password may stand in it"),
+        ("STEMS_CALLBACK_SECRET", "hunter2", "must be whsec_ and base64"),
+        ("STEMS_CALLBACK_SECRET", "whsec_aHVudGVyMg==", "must be whsec_ and 24 to 64 bytes in base64"),
+        ("STEMS_CALLBACK_SONG_SECRET", "whsec_" + "A" * 88, "must be whsec_ and 24 to 64 bytes in base64"),
+    ],
+)
+def test_what_signs_or_may_hold_a_token_is_not_shown(variable: str, value: str, why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_env({variable: value})
+    assert str(caught.value) == f"{variable}=(secret): {why}"
+
+
+def test_secrets_of_callbacks() -> None:
+    first, second = base64.b64encode(b"a" * 24).decode(), base64.b64encode(b"b" * 64).decode()
+    settings = Settings.from_env({"STEMS_CALLBACK_SECRET": f" whsec_{first}  {second}"})
+    assert settings.callback_secret == (b"a" * 24, b"b" * 64)
+    assert "aaaa" not in repr(settings)
+    assert (Settings.from_env({}).callback_secret, Settings.from_env({}).callback_networks) == ((), ())
 
 
 def test_a_wrong_secret_is_not_shown() -> None:

@@ -204,3 +204,29 @@ def test_a_reply_keeps_its_bytes_whatever_they_are() -> None:
 def test_a_damaged_reply_is_told_of(record: Any) -> None:
     with pytest.raises(BadNotification):
         Reply.from_record("r1", record)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"X-Amz-Meta-Callback": "http://x", "content-type": "audio/mpeg"}, True),
+        ({"X-Amz-Meta-Callback": "http://x", "n": 5, "m": None}, True),
+        (None, False),
+        ([], False),
+        ("X-Amz-Meta-Callback", False),
+    ],
+)
+def test_metadata_that_came_with_a_notification(told: object, expected: bool) -> None:
+    record = sample("metadata")
+    record["s3"]["object"]["userMetadata"] = told
+    metadata = Upload.from_record(record).metadata
+    assert ("X-Amz-Meta-Callback" in metadata) is expected
+    assert all(isinstance(value, str) for value in metadata.values())
+
+
+def test_a_swept_upload_has_the_metadata_that_its_notification_had() -> None:
+    told = Upload.from_record(sample("metadata")).metadata
+    modified = datetime(2026, 11, 22, tzinfo=UTC)
+    swept = Upload.from_listing("queue", "karaoke.mp3", "e", 2048, modified, listing("metadata")["metadata"])
+    assert swept.metadata == told
+    assert told["X-Amz-Meta-Stems"] == "vocals"

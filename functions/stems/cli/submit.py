@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 _POLL_S = 1.0
 _PATIENCE_S = 60.0  # so long MinIO may be away while we wait for a song
-_ENDS = frozenset({"done", "failed", "removed"})
+_ENDS = frozenset({"done", "failed", "removed", "cancelled", "dropped"})
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @shell.song_options
+@click.option("--callback", metavar="URL", help="Have this URL called when a song ends, as stems or as a dead letter.")
 @click.option("--prefix", default="", metavar="FOLDER", help="Put the songs into this folder of the bucket.")
 @click.option("--wait", is_flag=True, help="Wait until the songs are separated; exit code 1 if one of them fails.")
 def submit(files: tuple[Path, ...], prefix: str, wait: bool, **chosen: str | None) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from stems import jobs, lease, metrics, naming
 from stems.config import Settings
 from stems.contract import Upload
-from stems.errors import Busy, ObjectGone, StateUnavailable, UnknownTrack
+from stems.errors import Busy, Cancelled, ObjectGone, StateUnavailable, UnknownTrack
 from stems.index import Index
 from stems.options import FORMATS, Options, extension, serves
 from stems.record import ModelInfo, Stem, Track
@@ -53,8 +53,13 @@ class Worker:
         scratch.clean()
 
     def load_model(self) -> Model:
-        """Load the worker's own model, once. Raises ModelUnavailable."""
-        return self._own()
+        """Load the worker's own model, once, and say which it is. Raises ModelUnavailable."""
+        model = self._own()
+        try:
+            self._index.announce(model.name, model.sources, model.note)
+        except StateUnavailable as error:
+            _log.warning("the model is not announced: %s", error)
+        return model
 
     def _model(self, name: str | None) -> Model:
         return self._own() if name in (None, self._settings.model) else self._other(name)
@@ -63,10 +68,20 @@ class Worker:
         """Return the record of the upload's song, separating it if that was not done before.
 
         `stages` takes the times; without a `separate` among them it was done before. Raises ObjectGone when the bytes
-        are not there any more, other PermanentErrors for a song that cannot be separated, InProgress while somebody
-        else is at it, other TransientErrors when a part is away.
+        are not there any more, Cancelled, other PermanentErrors for a song that cannot be separated, InProgress while
+        somebody else is at it, other TransientErrors when a part is away.
         """
+        try:
+            return self._do(upload, stages)
+        except Cancelled:
+            # Last, as the tag `separating` may have come after the one of whoever cancelled.
+            self._storage.tag(upload, "cancelled")
+            self._progress.forget(upload.job)
+            raise
+
+    def _do(self, upload: Upload, stages: Stages) -> Track:
         with lease.held(self._redis, upload.job, self._settings.lease_s), scratch.folder() as folder:
+            self._progress.forget(upload.job)
             self._begin(upload)
             path = Path(folder) / "upload"
             with stages("fetch"):
@@ -135,7 +150,9 @@ class Worker:
         if before and before.model == track.model:
             there = tuple(stem for stem in before.stems if self._storage.has(stem.object, stem.etag))
             track = track.merged(replace(before, stems=there))
-        self._storage.put_record(replace(track, peaks=self._put_peaks(path.parent, track, result, before)))
+        made = self._put_peaks(path.parent, track, result, before)
+        self._check(upload.job)
+        self._storage.put_record(replace(track, peaks=made))
         _log.info("separated", extra={**_extra(upload, track), **track.stages_s})
         return track
 
@@ -168,14 +185,25 @@ class Worker:
     def _begin(self, upload: Upload) -> None:
         """Say that the song is in work; not from the thread, since a late word would deny that it is done."""
         try:
-            self._jobs.update(upload.job, state="separating", started_ms=jobs.now_ms(), progress=0, error="")
+            if self._jobs.update(upload.job, state="separating", started_ms=jobs.now_ms(), progress=0, error=""):
+                raise Cancelled("the song was cancelled before its turn")
         except StateUnavailable as error:
             _log.warning("the start is not told: %s", error)
 
     def _on_progress(self, job: str, part: float, left_s: float | None) -> None:
-        """Tell of a segment."""
+        """Tell of a segment; between two of them, a cancelled song ends."""
         left = {} if left_s is None else {"left_s": round(left_s, 1)}
         self._progress.tell(job, progress=round(part, 4), **left)
+        self._progress.check(job)
+
+    def _check(self, job: str) -> None:
+        """Look for the last time before the record, which makes the track exist."""
+        try:
+            cancelled = self._jobs.is_cancelled(job)
+        except StateUnavailable:
+            return
+        if cancelled:
+            raise Cancelled("the song was cancelled while it was in work")
 
 
 def _track(

@@ -1,23 +1,15 @@
 """The Flask application. Started as `gunicorn --config …/gunicorn.conf.py 'stems.tracks.app:create_app()'`."""
 
-from typing import Any
-
 from flask import Flask
 
-from stems import __version__, jobs, logs, metrics, web
+from stems import jobs, logs, metrics, web
 from stems.config import Settings
 from stems.index import Index
 from stems.storage import Storage
-from stems.tracks import download, library, line
-
-_ROUTES = {
-    "tracks": "/v1/tracks{?limit,cursor}",
-    "track": "/v1/tracks/{songhash}",
-    "stem": "/v1/tracks/{songhash}/{stem}{?redirect}",
-    "queue": "/v1/queue{?limit}",
-    "live": "/health/live",
-    "ready": "/health/ready",
-}
+from stems.tracks import api, classic, docs, download, events, home, library, line, models, uploads
+from stems.tracks.hub import Hub
+from stems.tracks.intake import Intake
+from stems.tracks.limits import DOWNLOADS, UPLOADS, Transfers
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -32,7 +24,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     if entry_point:
         logs.configure(settings, "tracks", client)
         metrics.serve(settings.metrics_port, *metrics.FUNCTION)
-    storage = Storage(settings)
+    storage, intake, queue = Storage(settings), Intake(settings), jobs.Jobs(client)
+    index, hub = Index(client, storage), Hub()
 
     def ready() -> None:
         storage.ping()
@@ -45,12 +38,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     web.register_problems(app)
     web.register_metrics(app)
     app.register_blueprint(web.health(ready))
-    app.register_blueprint(library.routes(Index(client, storage), storage))
-    app.register_blueprint(download.routes(storage))
-    app.register_blueprint(line.routes(jobs.Jobs(client)))
-
-    @app.get("/")
-    def home() -> dict[str, Any]:
-        return {"name": "stems", "version": __version__, "routes": _ROUTES}
-
+    document = api.register(
+        app,
+        library.routes(index, storage, queue, intake),
+        download.routes(storage, Transfers("downloads", DOWNLOADS)),
+        uploads.routes(queue, intake, Transfers("uploads", UPLOADS), settings.max_upload_bytes),
+        line.routes(queue, storage, intake),
+        events.routes(events.Reader(client, queue, index, hub), hub),
+        models.routes(index, settings.model),
+    )
+    app.register_blueprint(classic.routes(client, storage, index, intake, settings.apiv1_max_mb * 1_000_000))
+    app.register_blueprint(docs.routes(document))
+    app.register_blueprint(home.routes(document))
     return app

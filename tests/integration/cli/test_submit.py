@@ -19,13 +19,15 @@ def test_submit_puts_songs_with_what_is_asked_of_them(service: Service) -> None:
     Path("夜に駆ける.mp3").write_bytes(b"song")
     Path("big.bin").write_bytes(big)
     options = ["--model", "htdemucs", "--stems", "vocals,no_vocals", "--format", "flac", "--prefix", "/in/"]
+    options += ["--callback", "https://example.com/done"]
     done = run("submit", *options, "夜に駆ける.mp3", "nowhere.mp3", "big.bin", code=1)
     assert done.stdout.splitlines() == [f"queue/{KEY}  4 B", "queue/in/big.bin  11.5 MB"]
     assert done.stderr == "Error: nowhere.mp3: there is no such file\n"
     found = service.s3.stat_object("queue", KEY)
     metadata = {name.lower(): value for name, value in dict(found.metadata or {}).items()}
     assert metadata["content-type"] == "audio/mpeg"
-    assert {name: metadata[f"x-amz-meta-{name}"] for name in ("model", "stems", "format")} == {
+    assert {name: metadata[f"x-amz-meta-{name}"] for name in ("model", "stems", "format", "callback")} == {
+        "callback": "https://example.com/done",
         "model": "htdemucs",
         "stems": "vocals,no_vocals",
         "format": "flac",
