@@ -1,14 +1,13 @@
 """The Flask application. Started as `gunicorn --config …/gunicorn.conf.py 'stems.tracks.app:create_app()'`."""
 
-from typing import Any
-
-from flask import Flask
+from flask import Flask, Response, jsonify
 
 from stems import __version__, jobs, logs, metrics, web
 from stems.config import Settings
 from stems.index import Index
 from stems.storage import Storage
 from stems.tracks import download, library, line
+from stems.tracks import page as pages
 
 _ROUTES = {
     "tracks": "/v1/tracks{?limit,cursor}",
@@ -49,8 +48,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(download.routes(storage))
     app.register_blueprint(line.routes(jobs.Jobs(client)))
 
+    page = pages.Page(pages.storage_url(settings))
+    app.register_blueprint(pages.routes(page))
+
     @app.get("/")
-    def home() -> dict[str, Any]:
-        return {"name": "stems", "version": __version__, "routes": _ROUTES}
+    def home() -> Response:
+        if pages.is_asked_for():
+            return page.index()
+        response = jsonify(name="stems", version=__version__, routes=_ROUTES)
+        response.vary.add("Accept")
+        return response
 
     return app

@@ -1,0 +1,49 @@
+// A stem as a source of samples: any part of it is fetched by Range and decoded by itself, exact to the sample.
+//
+// A song of an hour is 5 GB of samples. So nothing is ever decoded whole: the player and the renderer ask for
+// windows of some seconds. `decodeAudioData` decodes them, since it needs neither HTTPS (as WebCodecs and
+// AudioWorklet do) nor code of ours, and runs off the main thread.
+
+import { Problem, problemOf } from "../api.js";
+import { openFlac } from "./flac.js";
+import { openMp3 } from "./mp3.js";
+import { openWav } from "./wav.js";
+
+const OPENERS = { mp3: openMp3, flac: openFlac, wav: openWav };
+
+/** Formats from the one with the fewest bytes to fetch. */
+export const PREFERRED = ["mp3", "flac", "wav"];
+
+/**
+ * Open a stem ({stem, format, url, size, etag} of the track).
+ *
+ * Returns {length, rate, channels, read}: samples, Hz, and `read(start, end, signal)`, which resolves to one
+ * Float32Array of end - start samples per channel. Rejects with Problem.
+ */
+export async function openSource(stem, signal) {
+  const open = OPENERS[stem.format];
+  if (!open) throw new Problem(`${stem.stem}.${stem.format}: this page cannot play the format ${stem.format}`);
+  const fetchPart = (offset, length, signal) => fetchRange(stem, offset, length, signal);
+  try {
+    return await open(fetchPart, stem.size, signal);
+  } catch (error) {
+    throw named(error, stem);
+  }
+}
+
+/** Fetch `length` bytes of a stem from `offset` (fewer at its end) as a Uint8Array. */
+async function fetchRange(stem, offset, length, signal) {
+  const last = Math.min(offset + length, stem.size) - 1;
+  // If-Match: a stem that was separated anew meanwhile must not be joined to parts of the old one.
+  const headers = { Range: `bytes=${offset}-${last}`, "If-Match": `"${stem.etag}"` };
+  const answer = await fetch(stem.url, { headers, signal });
+  if (answer.status === 412) throw new Problem("the song was separated anew meanwhile: load the page again");
+  if (!answer.ok) throw await problemOf(answer);
+  const bytes = new Uint8Array(await answer.arrayBuffer());
+  return answer.status === 206 ? bytes : bytes.subarray(offset, last + 1);
+}
+
+function named(error, stem) {
+  if (error.name === "AbortError" || error instanceof Problem) return error;
+  return new Problem(`${stem.stem}.${stem.format}: ${error.message}`);
+}

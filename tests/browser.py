@@ -1,0 +1,144 @@
+"""A real browser on the page, songs whose stems are known tones, and ears: what leaves the page's audio graph."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from stems import naming
+from stems.options import FORMATS
+from stems.record import ModelInfo, Stem, Track
+from stems.separate.encode import Encoding, encode
+from tests.programs import CHECKOUT, need
+from tests.tracks_stack import Stack
+
+RATE_HZ = 44100
+Samples = NDArray[np.float64]
+
+# Whatever the page connects to the loudspeakers is heard here, too: by an analyser for the spectrum, and by a node that
+# is given every sample, for what happens between two looks.
+_EARS = """
+const connect = AudioNode.prototype.connect;
+AudioNode.prototype.connect = function (to, ...rest) {
+  if (to instanceof AudioDestinationNode && to.context instanceof AudioContext) {
+    const context = to.context;
+    if (!context.ears) {
+      context.ears = new AnalyserNode(context, { fftSize: 16384, smoothingTimeConstant: 0 });
+      const recorder = context.createScriptProcessor(4096, 2, 1);
+      window.ears = { context, analyser: context.ears, heard: [], recording: false };
+      recorder.onaudioprocess = ({ inputBuffer }) => {
+        if (!window.ears.recording) return;
+        window.ears.heard.push([0, 1].map((channel) => inputBuffer.getChannelData(channel).slice()));
+      };
+      connect.call(recorder, to);
+      context.recorder = recorder;
+    }
+    connect.call(this, context.ears);
+    connect.call(this, context.recorder);
+  }
+  return connect.call(this, to, ...rest);
+};
+"""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the system's Chromium, without a window."""
+    program = need("chromium")
+    with sync_playwright() as playwright:
+        arguments = ["--autoplay-policy=user-gesture-required", "--no-sandbox", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def tab(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
+    """Open a page of a fresh profile; fail if it logs an error that no test expects."""
+    context: BrowserContext = browser.new_context(base_url=url, accept_downloads=True, **options)
+    context.add_init_script(_EARS)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
+    yield page
+    context.close()
+    assert not errors, errors
+
+
+def tone(frequency_hz: float, duration_s: float, level: float = 0.2) -> Samples:
+    """Make a sine, of shape (samples, 2)."""
+    wave = level * np.sin(2 * np.pi * frequency_hz * np.arange(round(duration_s * RATE_HZ)) / RATE_HZ)
+    return np.stack([wave, wave], axis=1)
+
+
+def put_song(
+    stack: Stack, name: str, stems: Mapping[str, Samples], formats: Sequence[str] = ("mp3",), number: int = 0
+) -> Track:
+    """Put a track into the bucket and the index, its stems encoded as `separate` encodes them."""
+    songhash = hashlib.sha256(f"{name} {number}".encode()).hexdigest()
+    folder = stack.folder / songhash
+    folder.mkdir(exist_ok=True)
+    made: list[Stem] = []
+    for stem, samples in stems.items():
+        spool = folder / "spool"
+        spool.write_bytes(samples.astype("<f4").tobytes())
+        for format in formats:
+            assert format in FORMATS
+            out = folder / f"{stem}.{format}"
+            encode(Encoding(spool, out, format, RATE_HZ, 2, 1.0, {"title": name}))
+            made.append(stack.put_stem(songhash, stem, format, body=out.read_bytes()))
+    shutil.rmtree(folder)
+    duration_s = len(next(iter(stems.values()))) / RATE_HZ
+    model = ModelInfo("demo", "0" * 64, "fp32")
+    created_ms = 1_700_000_000_000 + number
+    track = Track(
+        songhash, name, "queue", f"in/{name}", "e" * 32, duration_s, RATE_HZ, 2, model, created_ms, tuple(made)
+    )
+    stack.put_object(naming.record_object(songhash), track.to_json())
+    stack.index.add(track)
+    return track
+
+
+def level_db(page: Page, frequency_hz: float) -> float:
+    """Return how loud a tone is in what the page plays now, in dB of full scale."""
+    found: float = page.evaluate(
+        """(frequency) => {
+          const { analyser, context } = window.ears;
+          const bins = new Float32Array(analyser.frequencyBinCount);
+          analyser.getFloatFrequencyData(bins);
+          const bin = Math.round((frequency * analyser.fftSize) / context.sampleRate);
+          return Math.max(-200, ...bins.slice(bin - 2, bin + 3));
+        }""",
+        frequency_hz,
+    )
+    return found
+
+
+@contextmanager
+def recorded(page: Page) -> Iterator[list[Samples]]:
+    """Record what the page plays; afterwards the list holds the samples, of shape (samples, 2)."""
+    found: list[Samples] = []
+    page.evaluate("() => Object.assign(window.ears, { heard: [], recording: true })")
+    yield found
+    heard = page.evaluate(
+        """() => {
+          window.ears.recording = false;
+          return window.ears.heard.map((part) => part.map((samples) => [...samples]));
+        }"""
+    )
+    found.append(np.concatenate([np.array(part).T for part in heard]))
+
+
+def screenshots() -> Path:
+    """Return the folder in which the screenshots of a run are kept."""
+    folder = Path(os.environ.get("STEMS_SCREENSHOTS") or CHECKOUT / ".stems" / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
