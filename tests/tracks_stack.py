@@ -16,9 +16,11 @@ from minio import Minio
 
 from stems import jobs, naming
 from stems.config import Settings
+from stems.contract import Upload
 from stems.index import Index
 from stems.record import ModelInfo, Stem, Track
 from stems.storage import Storage
+from stems.tracks.intake import Intake
 from tests.programs import CHECKOUT
 from tests.servers import free_port, minio_command, redis_command, until
 
@@ -48,6 +50,7 @@ class Stack:
         self.s3 = Minio(f"127.0.0.1:{self.ports['minio']}", USER, PASSWORD, secure=False, http_client=self.http)
         self.redis: Any = jobs.connect(self.settings)
         self.index = Index(self.redis, Storage(self.settings))
+        self.jobs = jobs.Jobs(self.redis)
 
     def start(self, name: str) -> None:
         port = self.ports[name]
@@ -76,9 +79,26 @@ class Stack:
         program.send_signal(signal.SIGTERM if name == "tracks" else signal.SIGKILL)
         program.wait(40)
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['tracks']}"
+
     def get(self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Any:
-        url = f"http://127.0.0.1:{self.ports['tracks']}{path}"
-        return self.http.request(method, url, headers=headers, redirect=False)
+        return self.http.request(method, self.url + path, headers=headers, redirect=False)
+
+    def send(self, method: str, path: str, body: object = None, **headers: str) -> Any:
+        """Send JSON, or bytes as they are; nothing without a body."""
+        options: dict[str, Any] = {"headers": headers}
+        if isinstance(body, bytes):
+            options["body"] = body
+        elif body is not None:
+            options["json"] = body
+        return self.http.request(method, self.url + path, redirect=False, **options)
+
+    def upload(self, key: str, body: bytes = SONG) -> Upload:
+        """Put a song into the bucket `queue`, as anybody does."""
+        etag = self.s3.put_object("queue", key, io.BytesIO(body), len(body)).etag or ""
+        return Intake(self.settings).upload(key, etag)
 
     def open(self, path: str) -> Any:
         """Ask with a client of its own and leave the body unread."""
@@ -118,8 +138,9 @@ class Stack:
         return self.s3.put_object("output", name, io.BytesIO(body), len(body)).etag or ""
 
     def clear(self) -> None:
-        for item in self.s3.list_objects("output"):
-            self.s3.remove_object("output", item.object_name or "")
+        for bucket in ("output", "queue"):
+            for item in self.s3.list_objects(bucket, recursive=True):
+                self.s3.remove_object(bucket, item.object_name or "")
         self.redis.flushall()
 
     def worker(self) -> Path:

@@ -153,7 +153,8 @@ class Inbox:
 
         `delay_s`: due so much later; None: in its old place. `refund`: the song was not tried, the attempt does not
         count. `reply` enters the line of replies. Returns what was entered: `waiting` when the song was uploaded again
-        meanwhile, `stale` when the job has been taken over. May be repeated until it returns.
+        meanwhile, `cancelled` when it was cancelled, `stale` when the job has been taken over. May be repeated until it
+        returns.
         """
         return await self._move(
             taken.message.job, taken.delivery, state, error=error, delay_s=delay_s, refund=refund, reply=reply
@@ -175,7 +176,7 @@ class Inbox:
         ttl_s = 0 if naming.is_reply(job) else FINISHED_TTL_S
         delay_ms = "" if delay_s is None else int(1000 * min(delay_s, DELAY_LIMIT_S))
         keys = [naming.job_key(job), self._delivering, line, naming.ATTEMPTS, dead]
-        keys += [naming.job_key(reply.job) if reply else "", naming.REPLIES]
+        keys += [naming.job_key(reply.job) if reply else "", naming.REPLIES, naming.PACE]
         args: list[Any] = [job, delivery, to, delay_ms, int(refund), ttl_s, error]
         args += [reply.job, reply.key.encode(errors="replace"), json.dumps(reply.record)] if reply else ["", "", ""]
         return str((await self._settle(keys=keys, args=args)).decode())
@@ -194,7 +195,7 @@ class Inbox:
 
     async def _say(self, silent_s: float, *, alive: bool) -> int:
         keys = [naming.RELAYS, naming.NOTIFICATIONS, naming.WAITING, naming.ATTEMPTS, naming.REPLIES]
-        return int(await self._beat(keys=keys, args=[self.name, int(silent_s * 1000), int(alive)]))
+        return int(await self._beat(keys=keys, args=[self.name, int(silent_s * 1000), int(alive), FINISHED_TTL_S]))
 
     async def delivering(self) -> set[str]:
         """Return the jobs that Redis holds as being delivered by this relay."""

@@ -20,7 +20,7 @@ from stems_relay.gauges import Gauges
 from stems_relay.inbox import Inbox, Read
 from stems_relay.scripts import SILENT_HEARTBEATS
 from stems_relay.sink import Sink
-from stems_relay.sweep import sweep, tell_failed
+from stems_relay.sweep import sweep, tell
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class Relay:
     async def _on_dead(self, message: Upload | Reply, reason: str) -> None:
         """Say on the upload that it is a dead letter."""
         if isinstance(message, Upload):
-            await tell_failed(self._storage, message, reason)
+            await tell(self._storage, message, "failed", reason)
 
     async def _sweep(self) -> None:
         """Sweep at the start, whoever swept before, and then in turn with the other relays."""

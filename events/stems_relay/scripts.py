@@ -10,13 +10,18 @@ whose stray jobs the relay puts back. Three rules hold everywhere:
   a script that begins with another, but lets one end that has begun to write; so the line still drains.
 """
 
+from stems import news
+
 # A relay that has missed so many is dead.
 SILENT_HEARTBEATS = 3
 
-_NOW = """
+_NOW = (
+    news.LUA
+    + """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
+)
 
 # Payloads go to the relay's own list, about a megabyte at a time; those of a call whose answer was lost come first.
 # KEYS: NOTIFICATIONS, processing list, RELAYS. ARGV: relay, count. Returns the payloads.
@@ -42,7 +47,7 @@ return payloads
 # (member of its relay's set) or finished for this upload or a newer one. What the hash says alone does not count:
 # a job whose place in line was lost enters again. Whatever else stands at the key of a job is not ours.
 # KEYS: job hash, WAITING, DEAD, ATTEMPTS, RELAYS. ARGV: id, uploaded_ms, bucket, key, etag, record.
-# Returns new, again (it runs now and will run again), failed (a dead letter) or duplicate.
+# Returns new, again (it runs now and will run again), failed (a dead letter), cancelled or duplicate.
 CLAIM = (
     _NOW
     + """
@@ -62,14 +67,16 @@ then
   redis.call('HSET', KEYS[1], 'again', '1', unpack(fields))
   return 'again'
 end
-if not newer and state == 'failed' then return 'failed' end
+if not newer and (state == 'failed' or state == 'cancelled') then return state end
 if not newer and (state == 'done' or state == 'gone' or state == 'dropped') then return 'duplicate' end
-redis.call('HDEL', KEYS[1], 'error', 'progress', 'songhash', 'again', 'relay', 'delivery', 'tries')
+redis.call('HDEL', KEYS[1], 'error', 'progress', 'songhash', 'again', 'relay', 'delivery', 'tries', 'cancel',
+  'reused', 'started_ms')
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'since_ms', place, 'updated_ms', now, unpack(fields))
 redis.call('PERSIST', KEYS[1])
 redis.call('HDEL', KEYS[4], id)
 redis.call('ZREM', KEYS[3], id)
 redis.call('ZADD', KEYS[2], place, id)
+tell('job', id)
 return 'new'
 """
 )
@@ -108,8 +115,9 @@ end
 )
 
 # The answer to a delivery is entered, unless the job was taken over meanwhile. A reply enters its line by the same
-# step: nobody dies between the end of a song and the word of it.
-# KEYS: job hash, delivering set, WAITING, ATTEMPTS, DEAD, hash of the reply, REPLIES. ARGV: id, delivery (empty:
+# step: nobody dies between the end of a song and the word of it. A job that was cancelled meanwhile does not wait
+# again, unless it was uploaded again since. What a separation took is kept as the pace, of which estimates are made.
+# KEYS: job hash, delivering set, WAITING, ATTEMPTS, DEAD, hash of the reply, REPLIES, PACE. ARGV: id, delivery (empty:
 # whichever it is), state (done, gone, failed or waiting), delay_ms (empty: to its old place in line), refund, ttl_s,
 # error, id of the reply, key, record (empty: no reply).
 # Returns the state entered, by this call or by one whose answer was lost, or 'stale'.
@@ -127,20 +135,29 @@ if ARGV[10] ~= '' then
   redis.call('ZADD', KEYS[7], now, ARGV[8])
 end
 local due = delay ~= '' and now + delay or tonumber(since) or now
+local cancelled = redis.call('HDEL', KEYS[1], 'cancel') == 1
 if redis.call('HDEL', KEYS[1], 'again') == 1 then
   redis.call('HDEL', KEYS[1], 'tries')
   redis.call('HDEL', KEYS[4], id)
   redis.call('HSET', KEYS[1], 'since_ms', now)
   state, due, error = 'waiting', now, ''
+elseif cancelled and state ~= 'done' then
+  state, error = 'cancelled', ''
 elseif ARGV[5] == '1' and redis.call('HINCRBY', KEYS[4], id, -1) <= 0 then
   redis.call('HDEL', KEYS[4], id)
 end
 redis.call('HDEL', KEYS[1], 'relay')
 redis.call('HSET', KEYS[1], 'state', state, 'updated_ms', now, 'error', error)
 redis.call('PERSIST', KEYS[1])
+if id:sub(1, 1) ~= 'r' then tell('job', id) end
 if state == 'waiting' then
   redis.call('ZADD', KEYS[3], due, id)
   return state
+end
+local reused, started = unpack(redis.call('HMGET', KEYS[1], 'reused', 'started_ms'))
+if state == 'done' and reused == '0' and tonumber(started) then
+  local took, before = math.max(now - started, 0) / 1000, tonumber(redis.pcall('GET', KEYS[8]))
+  redis.call('SET', KEYS[8], before and 0.7 * before + 0.3 * took or took)
 end
 redis.call('HSET', KEYS[1], 'attempts', redis.call('HGET', KEYS[4], id) or 0)
 redis.call('HDEL', KEYS[4], id)
@@ -156,13 +173,17 @@ return state
 
 # A dead letter that Redis has lost comes back, as its upload's tags tell of it.
 # KEYS: job hash, DEAD. ARGV: id, uploaded_ms, bucket, key, etag, record, error.
-EXHUME = """
+EXHUME = (
+    news.LUA
+    + """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'failed', 'error', ARGV[7], 'uploaded_ms', ARGV[2], 'updated_ms', ARGV[2],
   'bucket', ARGV[3], 'key', ARGV[4], 'etag', ARGV[5], 'record', ARGV[6])
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+tell('job', ARGV[1])
 return 1
 """
+)
 
 # What cannot be read is kept as a dead letter.
 # KEYS: processing list, job hash, DEAD. ARGV: payload, id, error, the payload as text.
@@ -173,13 +194,15 @@ redis.call('LREM', KEYS[1], 1, ARGV[1])
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], 'state', 'failed', 'payload', ARGV[4], 'error', ARGV[3], 'updated_ms', now)
 redis.call('ZADD', KEYS[3], now, ARGV[2])
+tell('job', ARGV[2])
 """
 )
 
 # A relay says that it lives, or (alive = 0) that it ends; what relays hold that ended or fell silent goes back in line,
 # to its old place. Only an orderly end gives the attempt back. A heartbeat from the future was sent before the clock
-# was set back: it counts from now.
-# KEYS: RELAYS, NOTIFICATIONS, WAITING, ATTEMPTS, REPLIES. ARGV: relay, silent_ms, alive. Returns the number taken back.
+# was set back: it counts from now. What was cancelled meanwhile ends here.
+# KEYS: RELAYS, NOTIFICATIONS, WAITING, ATTEMPTS, REPLIES. ARGV: relay, silent_ms, alive, ttl_s of what was cancelled.
+# Returns the number taken back.
 BEAT = (
     _NOW
     + """
@@ -196,11 +219,18 @@ for i = 1, #silent, 2 do
   for _, id in ipairs(redis.call('SMEMBERS', delivering)) do
     local key = 'stems:job:' .. id
     if ended and redis.call('HINCRBY', KEYS[4], id, -1) <= 0 then redis.call('HDEL', KEYS[4], id) end
-    if redis.call('HEXISTS', key, 'record') == 1 then
+    local cancel, again, record = unpack(redis.call('HMGET', key, 'cancel', 'again', 'record'))
+    if cancel and not again then
+      redis.call('HDEL', key, 'relay', 'delivery', 'cancel', 'record')
+      redis.call('HDEL', KEYS[4], id)
+      redis.call('HSET', key, 'state', 'cancelled', 'updated_ms', now)
+      redis.call('EXPIRE', key, ARGV[4])
+    elseif record then
       local line = id:sub(1, 1) == 'r' and KEYS[5] or KEYS[3]
       redis.call('ZADD', line, tonumber(redis.call('HGET', key, 'since_ms')) or now, id)
-      redis.call('HDEL', key, 'relay', 'delivery')
+      redis.call('HDEL', key, 'relay', 'delivery', 'cancel')
       redis.call('HSET', key, 'state', 'waiting', 'updated_ms', now)
+      if line == KEYS[3] then tell('job', id) end
       count = count + 1
     end
   end

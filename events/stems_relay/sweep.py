@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 # Younger uploads have their notification on the way (a stored one takes about 3 s).
 GRACE_MS = 10_000
-_FINAL = frozenset({"done", "failed", "dropped", "removed"})
+_FINAL = frozenset({"done", "failed", "dropped", "removed", "cancelled"})
 _BATCH = 1000
 
 
@@ -60,16 +60,18 @@ def is_open(upload: Upload, tags: Mapping[str, str], now: int) -> bool:
 async def _enter(storage: Storage, inbox: Inbox, upload: Upload) -> bool:
     entered = await inbox.claim(upload)
     if entered == "failed":  # MinIO was away when the song died: tell it now
-        await tell_failed(storage, upload, await inbox.error(upload.job))
+        await tell(storage, upload, "failed", await inbox.error(upload.job))
+    elif entered == "cancelled":  # the same
+        await tell(storage, upload, "cancelled")
     elif entered != "duplicate":
         _log.info("swept up an upload that nobody had announced", extra={"key": upload.key})
     return entered in {"new", "again"}
 
 
-async def tell_failed(storage: Storage, upload: Upload, reason: str) -> None:
-    """Say on the upload that it is a dead letter; the next sweep does so where it does not work now."""
+async def tell(storage: Storage, upload: Upload, state: str, reason: str = "") -> None:
+    """Say on the upload how its song ended; the next sweep does so where it does not work now."""
     try:
-        await asyncio.to_thread(storage.tag, upload, "failed", error=reason)
+        await asyncio.to_thread(storage.tag, upload, state, error=reason)
     # An edge: one upload that cannot be tagged, for whatever reason, must not hide those behind it.
     except Exception as error:
         _log.warning("the upload is not tagged yet: %s", error, extra={"key": upload.key})

@@ -103,6 +103,9 @@ class Settings:
     lease_s: float = _setting("STEMS_LEASE_S", _number(1), "20")
     max_duration_s: float = _setting("STEMS_MAX_DURATION_S", _number(0), "3600")
 
+    # tracks
+    max_upload_bytes: int = _setting("STEMS_MAX_UPLOAD_BYTES", _count(1), str(5 << 30))
+
     # command line
     tracks_url: str = _setting("STEMS_URL", _url, "http://127.0.0.1:8080")
 

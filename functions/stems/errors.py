@@ -8,7 +8,10 @@ StemsError
 │   ├── BadAudio             the bytes are not a song that can be separated
 │   ├── ModelUnavailable     the model asked for is not in the model folder
 │   ├── ObjectGone           the upload was removed or overwritten before its turn
-│   └── UnknownTrack         no such track, stem or dead letter
+│   ├── UnknownTrack         no such track, stem or dead letter
+│   ├── UnknownJob           no such job
+│   ├── Ended                the job has ended: nothing can be cancelled or tried again
+│   └── Cancelled            somebody cancelled the song while it was in work
 └── TransientError           trying again can help: 503, kept in the queue
     ├── StorageUnavailable   MinIO does not answer
     ├── StateUnavailable     Redis does not answer
@@ -60,6 +63,24 @@ class UnknownTrack(PermanentError):
     """No such track, stem or dead letter."""
 
     status = 404
+
+
+class UnknownJob(PermanentError):
+    """No such job, or it ended long ago."""
+
+    status = 404
+
+
+class Ended(PermanentError):
+    """A job's state does not allow what is asked for."""
+
+    status = 409
+
+
+class Cancelled(PermanentError):
+    """The song was cancelled while it was in work."""
+
+    status = 409
 
 
 class TransientError(StemsError):

@@ -6,26 +6,97 @@ dies leaves all of them done or none.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
-from stems import contract, naming
+from stems import contract, naming, news
 from stems.config import Settings
-from stems.errors import BadNotification, StateUnavailable, UnknownTrack
+from stems.errors import BadNotification, StateUnavailable, UnknownJob, UnknownTrack
 
 # A finished job is kept this long, to know a late second announcement of its upload.
 FINISHED_TTL_S = 24 * 3600
+# A job whose notification does not come is entered by a sweep.
+_EXPECTED_TTL_S = 3600
+_ANNOUNCED = 1000  # so many notifications are looked through for one job
 _DEAD = (naming.DEAD, naming.DEAD_REPLIES)
 
-_UPDATE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], unpack(ARGV)) end
+# What was cancelled says so until it has ended, whatever its worker tells meanwhile. Progress is news in steps of 1 %.
+# Returns 1 if the job was cancelled.
+_UPDATE = (
+    news.LUA
+    + """
+local known, cancel, before = unpack(redis.call('HMGET', KEYS[1], 'state', 'cancel', 'progress'))
+if cancel then return 1 end
+if not known then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+local after = redis.call('HGET', KEYS[1], 'progress')
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= known or math.floor(100 * (tonumber(before) or 0)) ~= math.floor(100 * (tonumber(after) or 0)) then
+  tell('job', ARGV[1])
+end
+return 0
 """
+)
 
-_RETRY = """
+# A job that waits leaves the line; of one that is being delivered its worker is told, and SETTLE does not let it wait
+# again. Of one that is only announced (ARGV from uploaded_ms on) it is noted, for CLAIM, that nothing is to be done.
+# What remains is known by CLAIM for a while; the tag on the upload is for ever.
+# KEYS: job hash, WAITING, ATTEMPTS. ARGV: id, ttl_s, now, uploaded_ms, bucket, key, etag (or none of the last four).
+# Returns cancelled, or the state in which nothing can be cancelled; nothing when no such job is known.
+_CANCEL = (
+    news.LUA
+    + """
+local id = ARGV[1]
+local state, relay, uploaded = unpack(redis.call('HMGET', KEYS[1], 'state', 'relay', 'uploaded_ms'))
+local waits = redis.call('ZREM', KEYS[2], id) == 1
+if not waits and relay and redis.call('SISMEMBER', 'stems:delivering:' .. relay, id) == 1 then
+  redis.call('HDEL', KEYS[1], 'again')
+  redis.call('HSET', KEYS[1], 'cancel', '1', 'state', 'cancelled', 'updated_ms', ARGV[3])
+  tell('job', id)
+  return 'cancelled'
+end
+if not waits and state and state ~= 'waiting' then return state end
+if not waits and not ARGV[4] then return state and '' or false end
+redis.call('HDEL', KEYS[3], id)
+redis.call('HDEL', KEYS[1], 'record', 'again', 'error')
+if ARGV[4] and not (waits and uploaded) then
+  redis.call('HSET', KEYS[1], 'uploaded_ms', ARGV[4], 'bucket', ARGV[5], 'key', ARGV[6], 'etag', ARGV[7])
+end
+redis.call('HSET', KEYS[1], 'state', 'cancelled', 'updated_ms', ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+tell('job', id)
+return 'cancelled'
+"""
+)
+
+# An upload that was put just now, and is announced any moment, is a job already: its address answers. It stands in no
+# line; CLAIM enters it. Where the same upload was a job before, it waits again.
+# KEYS: job hash, WAITING, DEAD. ARGV: id, ttl_s, now, uploaded_ms, bucket, key, etag.
+_EXPECT = (
+    news.LUA
+    + """
+local id = ARGV[1]
+local known, relay = unpack(redis.call('HMGET', KEYS[1], 'uploaded_ms', 'relay'))
+if redis.call('ZSCORE', KEYS[2], id) then return 0 end
+if relay and redis.call('SISMEMBER', 'stems:delivering:' .. relay, id) == 1 then return 0 end
+if known and tonumber(known) >= tonumber(ARGV[4]) then return 0 end
+redis.call('ZREM', KEYS[3], id)
+redis.call('HDEL', KEYS[1], 'error', 'progress', 'songhash', 'record', 'attempts', 'uploaded_ms', 'started_ms')
+redis.call('HSET', KEYS[1], 'state', 'waiting', 'bucket', ARGV[5], 'key', ARGV[6], 'etag', ARGV[7])
+redis.call('HSET', KEYS[1], 'updated_ms', ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+tell('job', id)
+return 1
+"""
+)
+
+_RETRY = (
+    news.LUA
+    + """
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('HDEL', KEYS[2], ARGV[1])
 if redis.call('HEXISTS', KEYS[4], 'payload') == 1 then
@@ -36,20 +107,27 @@ else
   redis.call('HSET', KEYS[4], 'state', 'waiting')
   redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
 end
+if ARGV[1]:sub(1, 1) ~= 'r' then tell('job', ARGV[1]) end
 return 1
 """
+)
 
-_DROP = """
+_DROP = (
+    news.LUA
+    + """
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[2], 'state', 'dropped')
 redis.call('EXPIRE', KEYS[2], ARGV[2])
+if ARGV[1]:sub(1, 1) ~= 'r' then tell('job', ARGV[1]) end
 return 1
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job as people see it. Times in milliseconds since 1970; `progress` from 0 to 1."""
+    """One job as people see it. Times in milliseconds since 1970; `progress` from 0 to 1; `position` in the line: 1 is
+    next, None: stands in none."""
 
     id: str
     state: str
@@ -62,6 +140,8 @@ class Job:
     error: str
     attempts: int
     updated_ms: int
+    started_ms: int = 0
+    position: int | None = None
 
     @property
     def name(self) -> str:
@@ -74,7 +154,9 @@ class Job:
         return naming.is_reply(self.id)
 
     @classmethod
-    def from_hash(cls, job: str, data: Mapping[str, str], attempts: str | None) -> "Job":
+    def from_hash(
+        cls, job: str, data: Mapping[str, str], attempts: str | None = None, rank: int | None = None
+    ) -> "Job":
         """Read a job's hash."""
         return cls(
             id=job,
@@ -88,6 +170,8 @@ class Job:
             error=data.get("error", ""),
             attempts=int(attempts or data.get("attempts") or 0),
             updated_ms=int(data.get("updated_ms", 0)),
+            started_ms=int(data.get("started_ms", 0)),
+            position=None if rank is None else rank + 1,
         )
 
 
@@ -137,12 +221,74 @@ class Jobs:
         self._update = client.register_script(_UPDATE)
         self._retry = client.register_script(_RETRY)
         self._drop = client.register_script(_DROP)
+        self._cancel = client.register_script(_CANCEL)
+        self._expect = client.register_script(_EXPECT)
 
-    def update(self, job: str, **values: str | int | float) -> None:
-        """Set fields of a job, if there still is one: an expired one must not come back as a fragment."""
+    def update(self, job: str, **values: str | int | float) -> bool:
+        """Set fields of a job, if there still is one: an expired one must not come back as a fragment.
+
+        Returns whether the job was cancelled: then nothing is set.
+        """
         fields = {**values, "updated_ms": now_ms()}
         with translated():
-            self._update(keys=[naming.job_key(job)], args=[item for pair in fields.items() for item in pair])
+            args = [job, *(item for pair in fields.items() for item in pair)]
+            return bool(self._update(keys=[naming.job_key(job)], args=args))
+
+    def is_cancelled(self, job: str) -> bool:
+        """Tell whether a job that is being delivered was cancelled."""
+        with translated():
+            return bool(self._redis.hexists(naming.job_key(job), "cancel"))
+
+    def get(self, jobs: Iterable[str]) -> list[Job]:
+        """Return those of these jobs that are known, each with its position in the line."""
+        with translated():
+            return self._load(list(jobs))
+
+    def find(self, job: str) -> Job:
+        """Return a job, also one that is announced and not yet entered. Raises UnknownJob."""
+        found = self.get([job]) or [each for each in self._announced() if each.id == job]
+        if not found:
+            raise UnknownJob(f"no job {job}: it never was, or ended more than {FINISHED_TTL_S // 3600} hours ago")
+        return found[0]
+
+    def _announced(self) -> list[Job]:
+        with translated():
+            return list(_unread(self._redis.lrange(naming.NOTIFICATIONS, 0, _ANNOUNCED - 1)))
+
+    def expect(self, upload: contract.Upload) -> None:
+        """Make a job of an upload whose notification is on its way: it is known from now on."""
+        keys = [naming.job_key(upload.job), naming.WAITING, naming.DEAD]
+        args = [upload.job, _EXPECTED_TTL_S, now_ms(), *_identity(upload)]
+        with translated():
+            self._expect(keys=keys, args=args)
+
+    def cancel(self, job: str, upload: contract.Upload | None = None) -> str | None:
+        """Cancel a job that waits or runs; a running one stops by itself at the next segment.
+
+        Returns `cancelled`, the state of a job that had ended before, `` for one that only `upload`, from the bucket,
+        makes cancellable, or None when no such job is known. The upload must be tagged, too: the sweep goes by that.
+        """
+        keys = [naming.job_key(job), naming.WAITING, naming.ATTEMPTS]
+        args = [job, FINISHED_TTL_S, now_ms(), *(_identity(upload) if upload else [])]
+        with translated():
+            state: str | None = self._cancel(keys=keys, args=args)
+        return state
+
+    def pace_s(self) -> float | None:
+        """Return the seconds that a song has taken of late; None where none was separated yet."""
+        with translated():
+            text = self._redis.get(naming.PACE)
+        return float(text) if text else None
+
+    def running(self) -> list[Job]:
+        """Return the songs that are being delivered."""
+        with translated():
+            relays = self._redis.zrange(naming.RELAYS, 0, -1)
+            pipe = self._redis.pipeline(transaction=False)
+            for relay in relays:
+                pipe.smembers(naming.delivering_key(relay))
+            delivering = set().union(*pipe.execute())
+            return self._load(sorted(job for job in delivering if not naming.is_reply(job)))
 
     def view(self, limit: int = 100) -> QueueView:
         """Return what waits (oldest first), runs and failed (newest first), each list cut at `limit`."""
@@ -198,10 +344,14 @@ class Jobs:
     def _load(self, jobs: list[str]) -> list[Job]:
         pipe = self._redis.pipeline(transaction=False)
         for job in jobs:
-            pipe.hgetall(naming.job_key(job)).hget(naming.ATTEMPTS, job)
+            pipe.hgetall(naming.job_key(job)).hget(naming.ATTEMPTS, job).zrank(naming.WAITING, job)
         answers: list[Any] = pipe.execute()
-        pairs = zip(jobs, answers[::2], answers[1::2], strict=True)
-        return [Job.from_hash(job, data, attempts) for job, data, attempts in pairs if data]
+        found = zip(jobs, answers[::3], answers[1::3], answers[2::3], strict=True)
+        return [Job.from_hash(job, data, attempts, rank) for job, data, attempts, rank in found if data]
+
+
+def _identity(upload: contract.Upload) -> list[str | int]:
+    return [upload.uploaded_ms, upload.bucket, upload.key, upload.etag]
 
 
 def _unread(payloads: list[str]) -> Iterator[Job]:

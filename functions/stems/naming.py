@@ -16,7 +16,11 @@ DEAD_REPLIES = "stems:replies:dead"  # zset: as DEAD, of replies
 RELAYS = "stems:relays"  # zset: relay by its last heartbeat, ms
 SWEEP_LOCK = "stems:sweep"  # string: the relay that sweeps now
 TRACKS = "stems:tracks"  # zset: song hash by creation, ms
-TRACKS_COMPLETE = "stems:tracks:complete"  # string: set once the index holds every record of the bucket
+TRACK_NAMES = "stems:tracks:names"  # zset, all of one score: names of tracks, folded, for search by prefix
+TRACKS_COMPLETE = "stems:tracks:complete:2"  # string: set once the index holds every record of the bucket
+MODELS = "stems:models"  # hash: model -> what is known of it, JSON
+EVENTS = "stems:events"  # stream: what changed
+PACE = "stems:pace"  # string: seconds that a song takes, of late
 LOG_TAIL = "logging"  # list: the newest log lines of all parts
 
 # Tags on an upload, the answer of `mc tag list` to "how does my song stand?"
@@ -74,6 +78,11 @@ def track_key(songhash: str) -> str:
 def stem_object(songhash: str, stem: str, extension: str) -> str:
     """Return the object name of a stem in the bucket `output`."""
     return f"{songhash}-{stem}.{extension}"
+
+
+def peaks_object(songhash: str) -> str:
+    """Return the object name of a track's waveforms in the bucket `output`."""
+    return f"{songhash}-peaks.json"
 
 
 def record_object(songhash: str) -> str:

@@ -32,7 +32,7 @@ class ModelInfo:
 @dataclass(frozen=True, slots=True)
 class Track:
     """A separated song. `created_ms`: when the record was written, in milliseconds since 1970; `stages_s`: seconds
-    per stage."""
+    per stage; `peaks`: the object of its waveforms, or empty."""
 
     songhash: str
     name: str
@@ -46,6 +46,7 @@ class Track:
     created_ms: int
     stems: tuple[Stem, ...]
     stages_s: Mapping[str, float] = field(default_factory=dict)
+    peaks: str = ""
 
     def find(self, stem: str, format: str | None = None) -> Stem | None:
         """Return the stem in this format, or in the first one there is."""

@@ -45,11 +45,11 @@ class Storage:
     def __init__(self, settings: Settings) -> None:
         settings.require("s3_access_key", "s3_secret_key")
         self._settings = settings
-        self._client = _client(settings, settings.s3_endpoint)
+        self._client = client(settings, settings.s3_endpoint)
 
     def ping(self) -> None:
         """Raise StorageUnavailable unless the bucket `output` answers."""
-        with _translated(f"the bucket {naming.OUTPUT_BUCKET}"):
+        with translated(f"the bucket {naming.OUTPUT_BUCKET}"):
             if not self._client.bucket_exists(naming.OUTPUT_BUCKET):
                 raise StorageUnavailable(f"there is no bucket {naming.OUTPUT_BUCKET}: minio-config was not applied")
 
@@ -57,7 +57,7 @@ class Storage:
         self, key: str, path: Path, metadata: Mapping[str, str], content_type: str, on_progress: Callable[[float], None]
     ) -> str:
         """Store a file in `queue` with user metadata and return its etag; `on_progress` is told the part done."""
-        with _translated(f"{naming.QUEUE_BUCKET}/{key}"), path.open("rb") as file:
+        with translated(f"{naming.QUEUE_BUCKET}/{key}"), path.open("rb") as file:
             length = path.stat().st_size
             data = cast(BinaryIO, _Counted(file, length, on_progress))
             written = self._client.put_object(naming.QUEUE_BUCKET, key, data, length, content_type, dict(metadata))
@@ -65,13 +65,13 @@ class Storage:
 
     def upload_tags(self, key: str) -> Mapping[str, str]:
         """Return the tags of an upload. Raises ObjectGone when it is not there any more."""
-        with _translated(f"{naming.QUEUE_BUCKET}/{key}"):
+        with translated(f"{naming.QUEUE_BUCKET}/{key}"):
             return dict(self._client.get_object_tags(naming.QUEUE_BUCKET, key) or {})
 
     def fetch(self, upload: Upload, path: Path) -> Fetched:
         """Write the upload's bytes to `path`, hashing them on the way. ObjectGone if they are not there any more."""
         digest, size = hashlib.sha256(), 0
-        with _translated(f"{upload.bucket}/{upload.key}"):
+        with translated(f"{upload.bucket}/{upload.key}"):
             response = self._client.get_object(
                 upload.bucket, upload.key, request_headers={"If-Match": f'"{upload.etag}"'}
             )
@@ -87,14 +87,14 @@ class Storage:
 
     def put_stem(self, name: str, path: Path, content_type: str) -> tuple[int, str]:
         """Store a file in `output`; return its size in bytes and its etag."""
-        with _translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+        with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
             written = self._client.fput_object(naming.OUTPUT_BUCKET, name, str(path), content_type=content_type)
         return path.stat().st_size, written.etag or ""
 
     def put_record(self, track: Track) -> None:
         """Store the track record: from now on the track exists."""
         name, body = naming.record_object(track.songhash), track.to_json()
-        with _translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+        with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
             self._client.put_object(
                 naming.OUTPUT_BUCKET, name, io.BytesIO(body), len(body), content_type="application/json"
             )
@@ -103,7 +103,7 @@ class Storage:
         """Return the record of a track. Raises UnknownTrack when there is none."""
         name = naming.record_object(songhash)
         try:
-            with _translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+            with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
                 response = self._client.get_object(naming.OUTPUT_BUCKET, name)
                 try:
                     return Track.from_json(response.read())
@@ -118,7 +118,7 @@ class Storage:
     def has(self, name: str, etag: str) -> bool:
         """Tell whether the object of this name in `output` holds the bytes of `etag`."""
         try:
-            with _translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+            with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
                 return self._client.stat_object(naming.OUTPUT_BUCKET, name).etag == etag
         except ObjectGone:
             return False
@@ -128,20 +128,42 @@ class Storage:
 
         Raises ObjectGone when the object is missing or its bytes are not those of `etag`.
         """
-        with _translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+        with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
             return self._client.get_object(
                 naming.OUTPUT_BUCKET, name, offset, length, request_headers={"If-Match": f'"{etag}"'}
             )
 
     def presigned(self, name: str, headers: Mapping[str, str], expires_s: int = 3600) -> str:
         """Return an address, reachable by people, that serves an object of `output` with these response headers."""
-        client = _client(self._settings, self._settings.s3_public_endpoint or self._settings.s3_endpoint)
+        public = client(self._settings, self._settings.s3_public_endpoint or self._settings.s3_endpoint)
         query: dict[str, Any] = {f"response-{header.lower()}": value for header, value in headers.items()}
-        return client.presigned_get_object(naming.OUTPUT_BUCKET, name, timedelta(seconds=expires_s), query)
+        return public.presigned_get_object(naming.OUTPUT_BUCKET, name, timedelta(seconds=expires_s), query)
+
+    def open(self, name: str) -> BaseHTTPResponse:
+        """Open an object of `output`; as `open_stem`. Raises ObjectGone."""
+        with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+            return self._client.get_object(naming.OUTPUT_BUCKET, name)
+
+    def has_record(self, songhash: str) -> bool:
+        """Tell whether a track has a record."""
+        name = naming.record_object(songhash)
+        try:
+            with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+                self._client.stat_object(naming.OUTPUT_BUCKET, name)
+        except ObjectGone:
+            return False
+        return True
+
+    def remove_track(self, track: Track) -> None:
+        """Remove a track: first the record, so that from the first moment on there is none."""
+        names = [naming.record_object(track.songhash), *(stem.object for stem in track.stems)]
+        for name in [*names, *filter(None, [track.peaks])]:
+            with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+                self._client.remove_object(naming.OUTPUT_BUCKET, name)
 
     def records(self) -> Iterator[str]:
         """List the song hashes of all track records."""
-        with _translated(f"the bucket {naming.OUTPUT_BUCKET}"):
+        with translated(f"the bucket {naming.OUTPUT_BUCKET}"):
             for item in self._client.list_objects(naming.OUTPUT_BUCKET, recursive=True):
                 songhash = naming.songhash_of_record(item.object_name or "")
                 if songhash:
@@ -149,7 +171,7 @@ class Storage:
 
     def uploads(self) -> Iterator[tuple[Upload, Mapping[str, str]]]:
         """List all uploads with their tags."""
-        with _translated(f"the bucket {naming.QUEUE_BUCKET}"):
+        with translated(f"the bucket {naming.QUEUE_BUCKET}"):
             for item in self._client.list_objects(naming.QUEUE_BUCKET, recursive=True, include_user_meta=True):
                 if item.object_name and item.etag and item.last_modified and not item.is_dir:
                     upload = Upload.from_listing(
@@ -164,7 +186,7 @@ class Storage:
         values[naming.TAG_ERROR] = _tag_value(error)
         tags.update({name: value for name, value in values.items() if value})
         try:
-            with _translated(f"{upload.bucket}/{upload.key}"):
+            with translated(f"{upload.bucket}/{upload.key}"):
                 self._client.set_object_tags(upload.bucket, upload.key, tags)
         except ObjectGone:
             return
@@ -184,11 +206,11 @@ class _Counted:
         return data
 
 
-def _client(settings: Settings, endpoint: str) -> Minio:
+def client(settings: Settings, endpoint: str, *, read_s: float = 30) -> Minio:
     """Make a client that gives up in seconds: what waits longer is the queue, not a request."""
     pool = urllib3.PoolManager(
         maxsize=16,
-        timeout=urllib3.Timeout(connect=3, read=30),
+        timeout=urllib3.Timeout(connect=3, read=read_s),
         retries=urllib3.Retry(total=2, read=0, backoff_factor=0.1, status_forcelist=(502, 503, 504)),
     )
     return Minio(
@@ -202,7 +224,7 @@ def _client(settings: Settings, endpoint: str) -> Minio:
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
+def translated(what: str) -> Iterator[None]:
     """Turn the client's errors about `what` into ours."""
     try:
         yield

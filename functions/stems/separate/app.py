@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 from stems import jobs, logs, metrics, otel, trace
 from stems.config import Settings
 from stems.contract import TYPE_GONE, TYPE_SEPARATED, Upload, from_http, reply, to_http
-from stems.errors import ObjectGone, StemsError, TransientError
+from stems.errors import Cancelled, ObjectGone, StemsError, TransientError
 from stems.separate import STARTED_S
 from stems.separate.job import Worker
 from stems.separate.work import Stages
@@ -88,7 +88,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         warmth.wait()
         try:
             track = worker.do(upload, stages)
-        except ObjectGone as error:
+        except (ObjectGone, Cancelled) as error:  # nothing is to be done, and nothing went wrong
             _log.info("gone: %s", error, extra={"key": upload.key})
             return _answer(reply(TYPE_GONE, upload, {"bucket": upload.bucket, "key": upload.key, "reason": str(error)}))
         except OSError as error:

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 from stems import jobs, lease, metrics, naming
 from stems.config import Settings
 from stems.contract import Upload
-from stems.errors import Busy, StateUnavailable, UnknownTrack
+from stems.errors import Busy, Cancelled, StateUnavailable, UnknownTrack
 from stems.index import Index
 from stems.options import FORMATS, Options
 from stems.record import ModelInfo, Stem, Track
@@ -63,10 +63,20 @@ class Worker:
         """Return the record of the upload's song, separating it if that was not done before.
 
         `stages` takes the times; without a `separate` among them it was done before. Raises ObjectGone when the bytes
-        are not there any more, other PermanentErrors for a song that cannot be separated, InProgress while somebody
-        else is at it, other TransientErrors when a part is away.
+        are not there any more, Cancelled, other PermanentErrors for a song that cannot be separated, InProgress while
+        somebody else is at it, other TransientErrors when a part is away.
         """
+        try:
+            return self._do(upload, stages)
+        except Cancelled:
+            # Last, as the tag `separating` may have come after the one of whoever cancelled.
+            self._storage.tag(upload, "cancelled")
+            self._progress.forget(upload.job)
+            raise
+
+    def _do(self, upload: Upload, stages: Stages) -> Track:
         with lease.held(self._redis, upload.job, self._settings.lease_s), scratch.folder() as folder:
+            self._progress.forget(upload.job)
             self._begin(upload)
             path = Path(folder) / "upload"
             with stages("fetch"):
@@ -118,7 +128,7 @@ class Worker:
                     model=model,
                     options=options,
                     max_duration_s=self._settings.max_duration_s,
-                    on_progress=lambda part: self._progress.tell(upload.job, progress=round(part, 4)),
+                    on_progress=partial(self._on_progress, upload.job),
                     name=Path(naming.song_name(upload.key)).stem,
                     stages=stages,
                 ).result()
@@ -131,6 +141,7 @@ class Worker:
         if before and before.model == track.model:
             there = tuple(stem for stem in before.stems if self._storage.has(stem.object, stem.etag))
             track = track.merged(replace(before, stems=there))
+        self._check(upload.job)
         self._storage.put_record(track)
         _log.info("separated", extra={**_extra(upload, track), **track.stages_s})
         return track
@@ -146,9 +157,24 @@ class Worker:
     def _begin(self, upload: Upload) -> None:
         """Say that the song is in work; not from the thread, since a late word would deny that it is done."""
         try:
-            self._jobs.update(upload.job, state="separating", started_ms=jobs.now_ms(), progress=0, error="")
+            if self._jobs.update(upload.job, state="separating", started_ms=jobs.now_ms(), progress=0, error=""):
+                raise Cancelled("the song was cancelled before its turn")
         except StateUnavailable as error:
             _log.warning("the start is not told: %s", error)
+
+    def _on_progress(self, job: str, part: float) -> None:
+        """Tell of a segment; between two of them, a cancelled song ends."""
+        self._progress.tell(job, progress=round(part, 4))
+        self._progress.check(job)
+
+    def _check(self, job: str) -> None:
+        """Look for the last time before the record, which makes the track exist."""
+        try:
+            cancelled = self._jobs.is_cancelled(job)
+        except StateUnavailable:
+            return
+        if cancelled:
+            raise Cancelled("the song was cancelled while it was in work")
 
 
 def _track(

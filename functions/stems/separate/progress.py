@@ -4,7 +4,7 @@ import logging
 import threading
 from contextvars import Context, copy_context
 
-from stems.errors import StateUnavailable
+from stems.errors import Cancelled, StateUnavailable
 from stems.jobs import Jobs
 
 _log = logging.getLogger(__name__)
@@ -17,6 +17,7 @@ class Progress:
         self._jobs = jobs
         # With the context in which it was told: the log names the event.
         self._latest: dict[str, tuple[Context, dict[str, str | int | float]]] = {}
+        self._cancelled: set[str] = set()
         self._news = threading.Condition()
         threading.Thread(target=self._send, name="progress", daemon=True).start()
 
@@ -26,6 +27,15 @@ class Progress:
             _, before = self._latest.get(job, (None, {}))
             self._latest[job] = copy_context(), before | values
             self._news.notify()
+
+    def check(self, job: str) -> None:
+        """Raise Cancelled if Redis has answered, to what was told earlier, that the job was cancelled."""
+        if job in self._cancelled:
+            raise Cancelled("the song was cancelled while it was in work")
+
+    def forget(self, job: str) -> None:
+        """Forget that a job was cancelled: it may be uploaded again."""
+        self._cancelled.discard(job)
 
     def _send(self) -> None:
         while True:
@@ -37,6 +47,7 @@ class Progress:
 
     def _tell(self, job: str, values: dict[str, str | int | float]) -> None:
         try:
-            self._jobs.update(job, **values)
+            if self._jobs.update(job, **values):
+                self._cancelled.add(job)
         except StateUnavailable as error:
             _log.warning("progress not told: %s", error)

@@ -1,22 +1,15 @@
 """The Flask application. Started as `gunicorn --config …/gunicorn.conf.py 'stems.tracks.app:create_app()'`."""
 
-from flask import Flask, Response, jsonify
+from flask import Flask
 
-from stems import __version__, jobs, logs, metrics, web
+from stems import jobs, logs, metrics, web
 from stems.config import Settings
 from stems.index import Index
 from stems.storage import Storage
-from stems.tracks import download, library, line
-from stems.tracks import page as pages
-
-_ROUTES = {
-    "tracks": "/v1/tracks{?limit,cursor}",
-    "track": "/v1/tracks/{songhash}",
-    "stem": "/v1/tracks/{songhash}/{stem}{?redirect}",
-    "queue": "/v1/queue{?limit}",
-    "live": "/health/live",
-    "ready": "/health/ready",
-}
+from stems.tracks import api, docs, download, events, home, library, line, models, page, uploads
+from stems.tracks.hub import Hub
+from stems.tracks.intake import Intake
+from stems.tracks.limits import Transfers
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -31,7 +24,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     if entry_point:
         logs.configure(settings, "tracks", client)
         metrics.serve(settings.metrics_port, *metrics.FUNCTION)
-    storage = Storage(settings)
+    storage, intake, queue = Storage(settings), Intake(settings), jobs.Jobs(client)
+    index, hub, transfers = Index(client, storage), Hub(), Transfers()
 
     def ready() -> None:
         storage.ping()
@@ -44,19 +38,15 @@ def create_app(settings: Settings | None = None) -> Flask:
     web.register_problems(app)
     web.register_metrics(app)
     app.register_blueprint(web.health(ready))
-    app.register_blueprint(library.routes(Index(client, storage), storage))
-    app.register_blueprint(download.routes(storage))
-    app.register_blueprint(line.routes(jobs.Jobs(client)))
-
-    page = pages.Page(pages.storage_url(settings))
-    app.register_blueprint(pages.routes(page))
-
-    @app.get("/")
-    def home() -> Response:
-        if pages.is_asked_for():
-            return page.index()
-        response = jsonify(name="stems", version=__version__, routes=_ROUTES)
-        response.vary.add("Accept")
-        return response
-
+    document = api.register(
+        app,
+        library.routes(index, storage, queue, intake),
+        download.routes(storage, transfers),
+        uploads.routes(queue, intake, transfers, settings.max_upload_bytes),
+        line.routes(queue, storage, intake),
+        events.routes(events.Reader(client, queue, index, hub), hub),
+        models.routes(index, settings.model),
+    )
+    app.register_blueprint(docs.routes(document))
+    app.register_blueprint(home.routes(document, page.Page(page.storage_url(settings))))
     return app

@@ -4,22 +4,37 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import url_for
-
 from stems.jobs import Job
 from stems.record import Stem, Track
+from stems.tracks.estimate import Estimates
+
+# Not url_for: events are made outside of any request.
+_TRACKS, _JOBS = "/v1/tracks", "/v1/jobs"
 
 
 def track(track: Track) -> dict[str, Any]:
-    """Return a track record with an address for each stem instead of the name of its object."""
+    """Return a track record with an address for each object instead of its name."""
     body = track.to_dict()
     body["created"] = timestamp(body.pop("created_ms"))
     body["stems"] = [_stem(track, stem) for stem in track.stems]
+    body["peaks"] = f"{track_url(track.songhash)}/peaks.json" if track.peaks else None
+    body["zip"] = f"{track_url(track.songhash)}/stems.zip"
     return body
 
 
-def job(job: Job) -> dict[str, Any]:
+def track_url(songhash: str) -> str:
+    """Return the address of a track."""
+    return f"{_TRACKS}/{songhash}"
+
+
+def job_url(job: str) -> str:
+    """Return the address of a job."""
+    return f"{_JOBS}/{job}"
+
+
+def job(job: Job, estimates: Estimates) -> dict[str, Any]:
     """Return a job; what is not known (yet) is null."""
+    waits = job.state == "waiting"
     return {
         "id": job.id,
         "name": job.name,
@@ -30,6 +45,9 @@ def job(job: Job) -> dict[str, Any]:
         "error": job.error or None,
         "songhash": job.songhash or None,
         "uploaded": timestamp(job.uploaded_ms) if job.uploaded_ms else None,
+        "position": job.position if waits else None,
+        "estimate_s": estimates.seconds(job),
+        "url": track_url(job.songhash) if job.state == "done" and job.songhash else None,
     }
 
 
@@ -40,7 +58,6 @@ def timestamp(milliseconds: int) -> str:
 
 
 def _stem(track: Track, stem: Stem) -> dict[str, Any]:
-    url = url_for("download.stem", songhash=track.songhash, name=f"{stem.stem}.{stem.format}")
     body = asdict(stem)
     del body["object"]
-    return {**body, "url": url}
+    return {**body, "url": f"{track_url(track.songhash)}/{stem.stem}.{stem.format}"}

@@ -1,4 +1,4 @@
-"""Under which name a browser saves a stem."""
+"""Under which name a browser saves a stem, or all of them."""
 
 import re
 import unicodedata
@@ -18,8 +18,25 @@ _ATTRIBUTE_CHARACTERS = "!#$&+-.^_`|~"  # RFC 5987, beside letters and digits
 
 def attachment(track: Track, stem: Stem) -> str:
     """Return the value of Content-Disposition (RFC 6266): `<song> - <stem>.<format>`, in ASCII for old clients too."""
-    song = _EXTENSION.sub("", song_name(track.name)) or "song"
-    suffix = f" - {stem.stem}.{stem.format}"
+    return _disposition(_song(track), f" - {stem.stem}.{stem.format}")
+
+
+def archive(track: Track) -> str:
+    """Return the value of Content-Disposition for all stems: `<song>.zip`."""
+    return _disposition(_song(track), ".zip")
+
+
+def member(track: Track, stem: Stem) -> str:
+    """Return the name of a stem within the archive: in a folder, so that two archives do not mix."""
+    song = _safe(_song(track))
+    return f"{song}/{song} - {stem.stem}.{stem.format}"
+
+
+def _song(track: Track) -> str:
+    return _EXTENSION.sub("", song_name(track.name)) or "song"
+
+
+def _disposition(song: str, suffix: str) -> str:
     name = _safe(song) + suffix
     if name.isascii():
         return dump_options_header("attachment", {"filename": name})

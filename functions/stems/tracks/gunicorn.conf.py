@@ -1,13 +1,16 @@
 """How gunicorn runs the function. It binds to 0.0.0.0:$PORT by itself where PORT is set, as Knative does."""
 
 import os
+import resource
 import socket
 import struct
 from typing import Any
 
-worker_class = "gthread"
+from stems.tracks.limits import THREADS
+
+worker_class = "stems.tracks.server.Worker"
 workers = 1
-threads = 16
+threads = THREADS
 # Knative's queue-proxy keeps idle connections for 90 s; a server that closes them earlier causes 502s.
 keepalive = 95
 graceful_timeout = 30
@@ -25,3 +28,9 @@ def when_ready(server: Any) -> None:
     for listener in server.LISTENERS:
         # Accepted connections inherit this from the listening one (Linux); gunicorn has no setting for it.
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", STALLED_CLIENT_S, 0))
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Allow as many open files as the system does: each client of the events is one, and 1024 is a common limit."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

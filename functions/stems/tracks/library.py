@@ -1,49 +1,117 @@
-"""/v1/tracks: the list of tracks, newest first, and single track records."""
+"""/v1/tracks: the list of tracks, single ones, their removal, and their separation once more."""
 
 from contextlib import suppress
+from typing import Any
 
-from flask import Blueprint, Response, jsonify, request, url_for
+from flask import Response, jsonify, request, url_for
 from werkzeug.exceptions import BadRequest
 
-from stems.errors import StateUnavailable, UnknownTrack
+from stems.contract import Upload
+from stems.errors import ObjectGone, StateUnavailable, UnknownTrack
 from stems.index import Index
+from stems.jobs import Jobs
+from stems.record import Track
 from stems.storage import Storage
-from stems.tracks import bodies, parameters
+from stems.tracks import bodies, line, parameters, schemas
+from stems.tracks.api import IF_NONE_MATCH, SONGHASH, Answer, Routes
+from stems.tracks.intake import Intake
 
-_LIMIT = 50
 
-
-def routes(index: Index, storage: Storage) -> Blueprint:
+def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes:
     """Return the routes; the list is read from `index`, single records from `storage`."""
-    blueprint = Blueprint("library", __name__, url_prefix="/v1/tracks")
+    library = Routes("library", "Tracks: what has been separated")
 
-    @blueprint.get("")
-    def tracks() -> Response:
-        limit, cursor = parameters.limit(_LIMIT), request.args.get("cursor")
+    def find(songhash: str) -> Track:
         try:
-            page = index.page(limit, cursor)
+            return storage.track(parameters.songhash(songhash))
+        except UnknownTrack:  # removed or expired, perhaps only now
+            with suppress(StateUnavailable, UnknownTrack):
+                index.forget(songhash)
+                index.add(storage.track(songhash))  # where the record was written just now
+            raise
+
+    @library.add(
+        "/v1/tracks",
+        query=schemas.ListQuery,
+        good={200: Answer(schemas.Tracks, headers=("Link",))},
+        bad=(400, 503),
+        more={"summary": "List tracks", "description": "Newest first; with `q` by name. `Link` has the next page."},
+    )
+    def tracks(query: dict[str, Any]) -> Response:
+        limit, since_ms, q = query["limit"], query.get("since"), query["q"]
+        given = {"q": q} if q else {}
+        given |= {"since": request.args["since"]} if since_ms is not None else {}
+        try:
+            if q:
+                page = index.search(q, limit, query.get("cursor"), since_ms)
+            else:
+                page = index.page(limit, query.get("cursor"), since_ms)
         except ValueError as error:
             raise BadRequest(str(error)) from error
-        following = url_for(".tracks", limit=limit, cursor=page.cursor) if page.cursor else None
+        following = url_for(".tracks", limit=limit, **given, cursor=page.cursor) if page.cursor else None
+        index.check(page.tracks)
         response = jsonify(tracks=[bodies.track(track) for track in page.tracks], next=following)
         if following:
             response.headers["Link"] = f'<{following}>; rel="next"'
         response.cache_control.no_store = True
         return response
 
-    @blueprint.get("/<songhash>")
+    @library.add(
+        "/v1/tracks/<songhash>",
+        good={200: Answer(schemas.Track, headers=("ETag",)), 304: Answer(description="Unchanged")},
+        bad=(400, 404, 503),
+        parameters=(SONGHASH, IF_NONE_MATCH),
+        more={"summary": "Show a track"},
+    )
     def track(songhash: str) -> Response:
-        try:
-            found = storage.track(parameters.songhash(songhash))
-        except UnknownTrack:  # removed or expired, perhaps only now
-            with suppress(StateUnavailable, UnknownTrack):
-                index.forget(songhash)
-                index.add(storage.track(songhash))  # where the record was written just now
-            raise
-        response = jsonify(bodies.track(found))
+        response = jsonify(bodies.track(find(songhash)))
         response.add_etag()
         response.cache_control.no_cache = True
         response.make_conditional(request)
         return response
 
-    return blueprint
+    @library.add(
+        "/v1/tracks/<songhash>",
+        method="DELETE",
+        query=schemas.DeleteQuery,
+        good={204: Answer(description="Removed")},
+        bad=(400, 404, 503),
+        parameters=(SONGHASH,),
+        more={
+            "summary": "Remove a track",
+            "description": "Its stems and its record go, and it is not separated again unless it is uploaded again.",
+        },
+    )
+    def remove(query: dict[str, Any], songhash: str) -> Response:
+        found = find(songhash)
+        # What is about to separate it once more would bring it back.
+        jobs.cancel(Upload(found.bucket, found.key, found.upload_etag, 0, {}).job)
+        storage.remove_track(found)
+        with suppress(ObjectGone):
+            upload = intake.upload(found.key, found.upload_etag)
+            if query["upload"]:
+                intake.remove(upload)
+            else:
+                storage.tag(upload, "removed", songhash=songhash)
+        index.forget(songhash)
+        return Response(status=204)
+
+    @library.add(
+        "/v1/tracks/<songhash>/rerun",
+        method="POST",
+        body=schemas.Rerun,
+        good={202: Answer(schemas.Job, headers=("Location",))},
+        bad=(400, 404, 415, 422, 503),
+        parameters=(SONGHASH,),
+        more={
+            "summary": "Separate a track once more",
+            "description": "With other stems or formats of the same model, the track gets them beside those it has; "
+            "another model replaces them. 404 also where the song itself is not there any more.",
+        },
+    )
+    def rerun(body: dict[str, Any], songhash: str) -> Response:
+        metadata = parameters.options(body)
+        found = find(songhash)
+        return line.accepted(jobs, intake.again(found.key, found.upload_etag, metadata))
+
+    return library

@@ -7,7 +7,7 @@ the modules import each other by relative addresses. No build step: the files in
 import hashlib
 from pathlib import Path
 
-from flask import Blueprint, Response, request, send_file
+from flask import Response, request, send_file
 from werkzeug.exceptions import NotFound
 
 from stems.config import Settings
@@ -67,22 +67,6 @@ class Page:
         response.cache_control.immutable = True
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
-
-
-def is_asked_for() -> bool:
-    """Tell whether the client would rather have a page than JSON: browsers say so, curl and programs do not."""
-    return request.accept_mimetypes.best_match(("application/json", "text/html")) == "text/html"
-
-
-def routes(page: Page) -> Blueprint:
-    """Return the route of the files; `/` itself is the application's, which has JSON for programs there."""
-    blueprint = Blueprint("page", __name__)
-
-    @blueprint.get("/static/<digest>/<path:name>")
-    def static(digest: str, name: str) -> Response:
-        return page.file(digest, name)
-
-    return blueprint
 
 
 def storage_url(settings: Settings) -> str:

@@ -1,28 +1,13 @@
-"""What a request asks for in its path and query; anything wrong is a 400 that names the parameter and its value."""
+"""What a request asks for in its path, and the options of a song; what is wrong is named with its value."""
 
-from flask import request
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
 from werkzeug.exceptions import BadRequest
 
 from stems import naming
-
-
-def limit(default: int, maximum: int = 1000) -> int:
-    """Return `?limit=`, from 1 to `maximum`. Raises BadRequest."""
-    text = request.args.get("limit")
-    if text is None:
-        return default
-    # int() would take blanks, signs, underscores and the digits of other scripts, too.
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= maximum):
-        raise BadRequest(f"limit={text}: must be a whole number from 1 to {maximum}")
-    return int(text)
-
-
-def flag(name: str) -> bool:
-    """Return a parameter that is 0 (as when it is left out) or 1. Raises BadRequest."""
-    text = request.args.get(name, "0")
-    if text not in {"0", "1"}:
-        raise BadRequest(f"{name}={text}: must be 0 or 1")
-    return text == "1"
+from stems.options import Options
 
 
 def songhash(text: str) -> str:
@@ -30,3 +15,36 @@ def songhash(text: str) -> str:
     if not naming.is_songhash(text):
         raise BadRequest(f"songhash={text}: must be a SHA-256 as 64 hex digits in lower case")
     return text
+
+
+def job(text: str) -> str:
+    """Return `text` when it could be the id of a job. Raises BadRequest."""
+    if len(text) != 32 or not set(text) <= set("0123456789abcdef"):
+        raise BadRequest(f"job={text}: must be 32 hex digits in lower case")
+    return text
+
+
+def options(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a song is to become as the metadata of its upload. Raises BadOptions, BadRequest."""
+    metadata = {}
+    for name in ("model", "stems", "format", "callback"):
+        value = given.get(name) or ""
+        text = value if isinstance(value, str) else ",".join(value)
+        if text.strip():
+            metadata[f"x-amz-meta-{name}"] = text.strip()
+    Options.from_metadata(metadata)
+    _check_url(metadata.get("x-amz-meta-callback"))
+    return metadata
+
+
+def _check_url(text: str | None) -> None:
+    """Raise BadRequest unless `text` is an address that can stand in a header."""
+    if text is None:
+        return
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and text.isascii() and text.isprintable()
+    except ValueError:
+        good = False
+    if not good or len(text) > 1024 or " " in text:
+        raise BadRequest(f"callback={text[:200]}: must be an http:// or https:// address in ASCII")

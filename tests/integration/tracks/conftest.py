@@ -13,7 +13,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     try:
         for name in ("minio", "redis"):
             stack.start(name)
-        stack.s3.make_bucket("output")
+        for bucket in ("output", "queue"):
+            stack.s3.make_bucket(bucket)
         stack.start("tracks")
         yield stack
         assert "unforeseen error" not in (stack.folder / "tracks.log").read_text()

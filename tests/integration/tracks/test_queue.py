@@ -38,6 +38,9 @@ def test_the_queue_shows_what_waits_runs_and_failed(empty: Stack) -> None:
             "error": None,
             "songhash": "a" * 64,
             "uploaded": "2023-11-14T22:13:20.000Z",
+            "position": None,
+            "estimate_s": None,
+            "url": None,
         }
     ]
     failed = body["failed"]["jobs"][0]

@@ -1,0 +1,179 @@
+"""How routes are declared: once, for Flask, for the check of what comes in, and for the OpenAPI document.
+
+flask-smorest is by the people of marshmallow, apispec and webargs, which it joins: several maintainers, ten years of
+releases, nothing compiled. It has no types of its own, so this module stands between it and the routes.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import flask_smorest
+from flask import Flask, request
+from marshmallow import Schema, ValidationError
+from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+from stems import __version__
+from stems.tracks import schemas
+from stems.web import PROBLEM_TYPE
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+_DESCRIPTION = """Puts songs in line to be separated into stems, tells how they stand, and serves the stems.
+
+Every error is an RFC 9457 problem. Times are RFC 3339 in UTC, addresses relative. A 503 carries `Retry-After`.
+"""
+SONGHASH = {
+    "in": "path",
+    "name": "songhash",
+    "required": True,
+    "description": "SHA-256 of the song's bytes",
+    "schema": {"type": "string", "pattern": schemas.SONGHASH},
+}
+JOB = {
+    "in": "path",
+    "name": "job",
+    "required": True,
+    "description": "The job's id",
+    "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+}
+
+
+def header(name: str, description: str) -> dict[str, Any]:
+    """Return the description of a request header."""
+    return {"in": "header", "name": name, "required": False, "description": description, "schema": {"type": "string"}}
+
+
+IF_NONE_MATCH = header("If-None-Match", "304 where the ETag is still this one")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A good answer: the schema of its JSON, or the content type of its bytes; the names of its headers."""
+
+    schema: type[Schema] | None = None
+    content_type: str | None = None
+    headers: tuple[str, ...] = ()
+    description: str | None = None
+
+    def documented(self) -> dict[str, Any]:
+        """Return this as arguments for flask-smorest."""
+        schema: Any = self.schema
+        if schema is None and self.content_type is not None:
+            binary = not self.content_type.startswith(("text/", "application/json"))
+            schema = {"type": "string", "format": "binary"} if binary else {}
+        headers = {name: {"schema": {"type": "string"}} for name in self.headers} or None
+        return {
+            "schema": schema,
+            "content_type": self.content_type,
+            "headers": headers,
+            "description": self.description,
+        }
+
+
+class _Parser(FlaskParser):
+    """Checks queries and bodies; says what is wrong as everything else does."""
+
+    DEFAULT_VALIDATION_STATUS = 400
+
+    def handle_error(self, error: ValidationError, req: Any, schema: Any, **_: Any) -> Any:
+        raise BadRequest(_complaint(error.messages)) from error
+
+    def load_json(self, req: Any, schema: Any) -> Any:
+        if not req.is_json:
+            raise UnsupportedMediaType(f"Content-Type={req.content_type or ''}: must be application/json")
+        try:
+            return req.get_json()
+        except (BadRequest, RecursionError) as error:
+            raise BadRequest("the body is not JSON") from error
+
+
+class _Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
+    ARGUMENTS_PARSER = _Parser()
+
+
+class _Api(flask_smorest.Api):  # type: ignore[misc]
+    ERROR_SCHEMA = schemas.Problem
+    # Each route names its own errors.
+    DEFAULT_ERROR_RESPONSE_NAME = None
+
+    def _register_error_handlers(self) -> None:
+        """Leave errors to `stems.web`."""
+
+
+class Routes:
+    """The routes of one subject."""
+
+    def __init__(self, name: str, description: str) -> None:
+        self.blueprint: Any = _Blueprint(name, __name__, description=description)
+
+    def add(
+        self,
+        rule: str,
+        *,
+        method: str = "GET",
+        query: type[Schema] | None = None,
+        body: type[Schema] | None = None,
+        good: Mapping[int, Answer],
+        bad: tuple[int, ...] = (),
+        parameters: tuple[Mapping[str, Any], ...] = (),
+        more: Mapping[str, Any] | None = None,
+    ) -> Callable[[View], View]:
+        """Declare the view of a route: it gets what `query` and `body` load, in this order, and the path by name.
+
+        `good` and `bad`: the status codes it answers with; `more`: what else the document is to say of it.
+        """
+
+        def decorate(view: View) -> View:
+            blueprint, documented = self.blueprint, view
+            for status in bad:
+                problem = {"schema": schemas.Problem, "content_type": PROBLEM_TYPE}
+                documented = blueprint.alt_response(status, description=HTTPStatus(status).phrase, **problem)(
+                    documented
+                )
+            for number, (status, answer) in enumerate(good.items()):
+                add = blueprint.alt_response if number else blueprint.response
+                documented = add(status, **answer.documented())(documented)
+            if body:
+                documented = blueprint.arguments(body, location="json")(documented)
+            if query:
+                documented = blueprint.arguments(query, location="query")(documented)
+            if more:
+                documented = blueprint.doc(**more)(documented)
+            blueprint.route(rule, methods=[method], parameters=list(parameters))(documented)
+            return view
+
+        return decorate
+
+
+def register(app: Flask, *routes: Routes) -> Any:
+    """Add the routes to an application; return the OpenAPI document as it grows (apispec.APISpec)."""
+    app.config.update(
+        API_TITLE="stems",
+        API_VERSION=__version__,
+        OPENAPI_VERSION="3.1.0",
+        API_SPEC_OPTIONS={"info": {"description": _DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}}},
+    )
+    api = _Api(app)
+    for each in routes:
+        api.register_blueprint(each.blueprint)
+    return api.spec
+
+
+def _complaint(messages: Any) -> str:
+    """Return the first complaint as a sentence that names the parameter and its value."""
+    (location, wrong), *_ = messages.items()
+    if not isinstance(wrong, dict):
+        return str(wrong[0])
+    (name, found), *_ = wrong.items()
+    while isinstance(found, dict):
+        found = next(iter(found.values()))
+    if name == "_schema":
+        return f"the body: {found[0]}"
+    given: Any = request.args if location == "query" else request.get_json(silent=True) or {}
+    value = given.get(name, "") if hasattr(given, "get") else ""
+    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"{name}={shown[:200]}: {found[0]}"
