@@ -1,5 +1,6 @@
 """A real browser on the page, songs whose stems are known tones, and ears: what leaves the page's audio graph."""
 
+import base64
 import hashlib
 import os
 import shutil
@@ -131,10 +132,20 @@ def recorded(page: Page) -> Iterator[list[Samples]]:
     heard = page.evaluate(
         """() => {
           window.ears.recording = false;
-          return window.ears.heard.map((part) => part.map((samples) => [...samples]));
+          const text = (samples) => {
+            const bytes = new Uint8Array(samples.buffer);
+            let all = "";
+            for (let at = 0; at < bytes.length; at += 4096) {
+              all += String.fromCharCode(...bytes.subarray(at, at + 4096));
+            }
+            return btoa(all);
+          };
+          return window.ears.heard.map((part) => part.map(text));
         }"""
     )
-    found.append(np.concatenate([np.array(part).T for part in heard]))
+    assert heard, "the audio graph did not run"
+    decoded = [[np.frombuffer(base64.b64decode(text), "<f4") for text in part] for part in heard]
+    found.append(np.concatenate([np.array(part, dtype=np.float64).T for part in decoded]))
 
 
 def screenshots() -> Path:

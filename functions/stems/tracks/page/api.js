@@ -1,5 +1,8 @@
 // The REST function, as the page talks to it. All addresses are relative to this server.
 
+const TRIES = 5;
+const FIRST_WAIT_MS = 500; // doubles each time
+
 /** What went wrong, in words for people. `status`: of the answer; 0 where none came. */
 export class Problem extends Error {
   constructor(message, status = 0) {
@@ -13,6 +16,19 @@ export class Problem extends Error {
 export async function problemOf(answer) {
   const body = await answer.json().catch(() => null);
   return new Problem(body?.detail || `the server answers ${answer.status}`, answer.status);
+}
+
+/** Do what only reads, again after a while where the server is busy or cannot be reached. */
+export async function patiently(work) {
+  for (let tried = 1; ; tried++) {
+    try {
+      return await work();
+    } catch (error) {
+      const mayPass = error instanceof Problem && [0, 429, 502, 503, 504].includes(error.status);
+      if (!mayPass || tried === TRIES) throw error;
+      await new Promise((resolve) => setTimeout(resolve, FIRST_WAIT_MS * 2 ** (tried - 1)));
+    }
+  }
 }
 
 async function ask(method, path, { body, signal } = {}) {

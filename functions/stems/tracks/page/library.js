@@ -5,6 +5,7 @@ import { confirmed, el, icon, iconButton, setText, showProblem, toast } from "./
 import { ago, clock, songName, stemName } from "./words.js";
 
 const TYPING_MS = 200;
+const AGAIN_MS = 3000;
 
 /** The list and its search field. */
 export class Library {
@@ -36,6 +37,7 @@ export class Library {
 
   /** Ask for the first page anew. */
   async load() {
+    clearTimeout(this.again);
     this.asking?.abort();
     this.asking = new AbortController();
     try {
@@ -77,6 +79,7 @@ export class Library {
   }
 
   failed(error) {
+    if (error.status === 503 || !error.status) this.again = setTimeout(() => this.load(), AGAIN_MS);
     if (this.list.children.length) return; // what is shown stays; the line at the top says that the server is away
     this.empty.hidden = false;
     this.empty.classList.add("error");

@@ -78,7 +78,7 @@ function missing(error) {
 function showConnection() {
   const line = document.getElementById("connection");
   line.hidden = live.state !== "away";
-  setText(line, live.state === "away" ? `No news from the server (${live.reason}). It is asked again and again.` : "");
+  setText(line, live.state === "away" ? `No news from the server: ${live.reason}. Trying again …` : "");
   document.documentElement.dataset.live = live.state;
 }
 

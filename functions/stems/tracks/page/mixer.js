@@ -10,6 +10,7 @@ import { askRemoval } from "./library.js";
 import { makeLink } from "./link.js";
 import { Mix } from "./mix.js";
 import { Options } from "./options.js";
+import { scan } from "./scan.js";
 import { Strip } from "./strip.js";
 import { Clock, Timeline } from "./timeline.js";
 import { Peaks } from "./waves.js";
@@ -95,7 +96,11 @@ class Mixer {
     const { player, mix, timeline } = this;
     player.addEventListener("state", () => this.showState());
     player.addEventListener("problem", ({ detail }) => showProblem(detail));
-    player.addEventListener("window", ({ detail }) => this.peaks.add(detail.start, detail.samples) && this.draw());
+    const found = (start, samples) => this.peaks.add(start, samples) && this.draw();
+    player.addEventListener("window", ({ detail }) => found(detail.start, detail.samples));
+    const unknown = new Map(this.peaks.missing.map((stem) => [stem, player.sources.get(stem)]));
+    this.scanning = new AbortController();
+    if (unknown.size) scan(unknown, player.length, found, this.scanning.signal).catch(() => {}); // shown when it is played
     mix.addEventListener("change", () => {
       player.setGains(mix.gains());
       this.strips.forEach((strip) => strip.show());
@@ -266,6 +271,7 @@ class Mixer {
     this.schemes.removeEventListener("change", this.redraw);
     document.removeEventListener("themechange", this.redraw);
     this.keys.stop();
+    this.scanning.abort();
     this.exporter.close();
     this.player.close();
   }

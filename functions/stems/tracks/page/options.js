@@ -1,6 +1,6 @@
 // What a song is to become: model, stems and formats, as fields of a form.
 
-import { getModels } from "./api.js";
+import { getModels, patiently } from "./api.js";
 import { el } from "./dom.js";
 import { stemName } from "./words.js";
 
@@ -22,7 +22,7 @@ export class Options {
   }
 
   async load() {
-    const { models, default: usual } = await getModels().catch(() => ({ models: [] }));
+    const { models, default: usual } = await patiently(getModels).catch(() => ({ models: [] }));
     this.usual = usual;
     this.all = models;
     if (models.length > 1) {

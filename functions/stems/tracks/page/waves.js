@@ -16,7 +16,7 @@ export class Peaks {
 
   /** Take in decoded samples: `samples` is a Map of stem to channels that begin at sample `start`. */
   add(start, samples) {
-    for (const stem of this.missing) {
+    for (const stem of this.missing.filter((stem) => samples.has(stem))) {
       const points = this.stems.get(stem);
       const channels = samples.get(stem);
       const end = start + channels[0].length;

@@ -4,7 +4,7 @@
 // windows of some seconds. `decodeAudioData` decodes them, since it needs neither HTTPS (as WebCodecs and
 // AudioWorklet do) nor code of ours, and runs off the main thread.
 
-import { Problem, problemOf } from "../api.js";
+import { patiently, Problem, problemOf } from "../api.js";
 import { openFlac } from "./flac.js";
 import { openMp3 } from "./mp3.js";
 import { openWav } from "./wav.js";
@@ -22,13 +22,13 @@ export const PREFERRED = ["mp3", "flac", "wav"];
  */
 export async function openSource(stem, signal) {
   const open = OPENERS[stem.format];
-  if (!open) throw new Problem(`${stem.stem}.${stem.format}: this page cannot play the format ${stem.format}`);
-  const fetchPart = (offset, length, signal) => fetchRange(stem, offset, length, signal);
-  try {
-    return await open(fetchPart, stem.size, signal);
-  } catch (error) {
+  if (!open) throw new Problem(`${stem.stem}.${stem.format}: this page cannot play the format ${stem.format}`, 415);
+  const fetchPart = (offset, length, signal) => patiently(() => fetchRange(stem, offset, length, signal));
+  const fail = (error) => {
     throw named(error, stem);
-  }
+  };
+  const source = await open(fetchPart, stem.size, signal).catch(fail);
+  return { ...source, read: (start, end, signal) => source.read(start, end, signal).catch(fail) };
 }
 
 /** Fetch `length` bytes of a stem from `offset` (fewer at its end) as a Uint8Array. */
@@ -36,14 +36,18 @@ async function fetchRange(stem, offset, length, signal) {
   const last = Math.min(offset + length, stem.size) - 1;
   // If-Match: a stem that was separated anew meanwhile must not be joined to parts of the old one.
   const headers = { Range: `bytes=${offset}-${last}`, "If-Match": `"${stem.etag}"` };
-  const answer = await fetch(stem.url, { headers, signal });
-  if (answer.status === 412) throw new Problem("the song was separated anew meanwhile: load the page again");
+  const answer = await fetch(stem.url, { headers, signal }).catch(asProblem);
+  if (answer.status === 412) throw new Problem("the song was separated anew meanwhile: load the page again", 412);
   if (!answer.ok) throw await problemOf(answer);
-  const bytes = new Uint8Array(await answer.arrayBuffer());
+  const bytes = new Uint8Array(await answer.arrayBuffer().catch(asProblem));
   return answer.status === 206 ? bytes : bytes.subarray(offset, last + 1);
+}
+
+function asProblem(error) {
+  throw error.name === "AbortError" ? error : new Problem("the server cannot be reached");
 }
 
 function named(error, stem) {
   if (error.name === "AbortError" || error instanceof Problem) return error;
-  return new Problem(`${stem.stem}.${stem.format}: ${error.message}`);
+  return new Problem(`${stem.stem}.${stem.format}: ${error.message}`, 422);
 }
