@@ -107,7 +107,19 @@ class Stack:
         assert response.status in (200, 206)
         return response
 
-    def put(self, number: int, *, name: str = "Song.mp3", created_ms: int | None = None, **stems: bytes) -> Track:
+    def tag(self, upload: Upload, state: str) -> None:
+        Storage(self.settings).tag(upload, state)
+
+    def put(
+        self,
+        number: int,
+        *,
+        name: str = "Song.mp3",
+        created_ms: int | None = None,
+        upload: Upload | None = None,
+        peaks: bool = False,
+        **stems: bytes,
+    ) -> Track:
         """Put a track in the bucket: stems are given as `vocals_mp3=...`."""
         songhash = hashlib.sha256(str(number).encode()).hexdigest()
         made = tuple(self.put_stem(songhash, *given.split("_"), body=body) for given, body in stems.items())
@@ -117,8 +129,8 @@ class Stack:
             songhash,
             name,
             "queue",
-            f"in/{name}",
-            "e" * 32,
+            upload.key if upload else f"in/{name}",
+            upload.etag if upload else "e" * 32,
             180.5,
             44100,
             2,
@@ -126,7 +138,11 @@ class Stack:
             created_ms,
             made,
             {"fetch": 0.1},
+            naming.peaks_object(songhash) if peaks else "",
         )
+        if peaks:
+            body = {"length": 2, "sample_rate_hz": 44100, "stems": {"vocals": [0, 255]}}
+            self.put_object(track.peaks, json.dumps(body).encode())
         self.put_object(naming.record_object(songhash), track.to_json())
         return track
 

@@ -29,7 +29,9 @@ def routes(document: Any) -> Blueprint:
 
     @docs.get("/docs")
     def reference() -> Response:
-        response = Response(render_template_string(_PAGE, api=described(), schema=_schema), content_type="text/html")
+        response = Response(
+            render_template_string(_PAGE, api=described(), schema=_schema), content_type="text/html; charset=utf-8"
+        )
         response.headers["Content-Security-Policy"] = _POLICY
         return revalidated(response)
 

@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import urllib3
 from minio import Minio
-from minio.commonconfig import CopySource
+from minio.commonconfig import REPLACE, CopySource, Tags
+from minio.datatypes import PostPolicy
 from minio.error import MinioAdminException, S3Error
 from minio.notificationconfig import NotificationConfig
 
@@ -35,6 +37,27 @@ def _copy(server: Server, client: Minio, bucket: str) -> object:
     return client.copy_object(bucket, "new", CopySource(bucket, "there"))
 
 
+def _form(server: Server, client: Minio, bucket: str) -> object:
+    """Send a form that the user has signed, as a browser does."""
+    policy = PostPolicy(bucket, datetime.now(UTC) + timedelta(hours=1))
+    policy.add_equals_condition("key", "new")
+    fields: dict[str, str | tuple[str, bytes]] = {"key": "new", **client.presigned_post_policy(policy)}
+    fields["file"] = ("new", b"song")
+    answer = urllib3.request("POST", f"http://{server.endpoint}/{bucket}", fields=[*fields.items()])
+    if answer.status == 403:
+        raise S3Error(None, "AccessDenied", None, bucket, None, None)  # type: ignore[arg-type]
+    return answer
+
+
+def _copy_anew(_: object, client: Minio, bucket: str) -> object:
+    """Copy an object onto itself with other metadata and no tags, as for another separation."""
+    source, none = CopySource(bucket, "there"), Tags.new_object_tags()
+    new: dict[str, str | list[str] | tuple[str]] = {"rerun": "now"}
+    return client.copy_object(
+        bucket, "there", source, metadata=new, tags=none, metadata_directive=REPLACE, tagging_directive=REPLACE
+    )
+
+
 def _ask(method: str, **query: str) -> Callable[[Server, Minio, str], object]:
     return lambda server, client, bucket: client._execute(method, bucket, query_params=dict(query))
 
@@ -54,6 +77,8 @@ CALLS: dict[str, Callable[[Server, Minio, str], object]] = {
     "put": _put,
     "put parts": _multipart,
     "copy": _copy,
+    "copy anew": _copy_anew,
+    "form": _form,
     "remove": lambda _, client, bucket: client.remove_object(bucket, "gone"),
     "get tags": lambda _, client, bucket: client.get_object_tags(bucket, "there"),
     "set tags": lambda _, client, bucket: client.set_object_tags(bucket, "there", tags()),
@@ -82,14 +107,16 @@ READ = {"get", "get missing", "stat"}
 LOOK = {"list", "list versions", "bucket exists"}  # MinIO: who may list may list versions
 ALLOWED = {
     ("separate", "queue"): READ | {"get tags", "set tags"},
-    ("separate", "output"): READ | LOOK | {"put", "put parts", "copy", "abort"},
-    ("tracks", "queue"): READ | LOOK | {"get tags"},
-    ("tracks", "output"): READ | LOOK,
+    ("separate", "output"): READ | LOOK | {"put", "put parts", "copy", "abort", "form", "copy anew"},
+    ("tracks", "queue"): READ
+    | LOOK
+    | {"put", "put parts", "copy", "remove", "get tags", "set tags", "abort", "form", "copy anew"},
+    ("tracks", "output"): READ | LOOK | {"remove"},
     ("relay", "queue"): LOOK | {"get tags", "set tags"},
     ("relay", "output"): LOOK,
     ("uploader", "queue"): READ
     | LOOK
-    | {"put", "put parts", "copy", "remove", "get tags", "set tags"}
+    | {"put", "put parts", "copy", "remove", "get tags", "set tags", "form", "copy anew"}
     | {"abort", "list parts", "list uploads", "location", "make it again"},  # rclone makes it before it writes
     ("uploader", "output"): READ | LOOK | {"location"},
 }
