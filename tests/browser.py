@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from stems import naming
 from stems.options import FORMATS
@@ -22,27 +22,41 @@ from tests.tracks_stack import Stack
 
 RATE_HZ = 44100
 Samples = NDArray[np.float64]
+expect.set_options(timeout=30_000)  # a busy machine is no failure
 
-# Whatever the page connects to the loudspeakers is heard here, too: by an analyser for the spectrum, and by a node that
-# is given every sample, for what happens between two looks.
+# Whatever the page connects to the loudspeakers is heard here, too: by an analyser for the spectrum, and by a worklet
+# that is given every sample, however busy the machine is.
 _EARS = """
+const worklet = `registerProcessor("ears", class extends AudioWorkletProcessor {
+  process([input]) {
+    this.port.postMessage(input.map((samples) => samples.slice()));
+    return true;
+  }
+})`;
 const connect = AudioNode.prototype.connect;
 AudioNode.prototype.connect = function (to, ...rest) {
   if (to instanceof AudioDestinationNode && to.context instanceof AudioContext) {
     const context = to.context;
     if (!context.ears) {
       context.ears = new AnalyserNode(context, { fftSize: 16384, smoothingTimeConstant: 0 });
-      const recorder = context.createScriptProcessor(4096, 2, 1);
+      const all = new GainNode(context);
+      connect.call(all, context.ears);
+      context.all = all;
       window.ears = { context, analyser: context.ears, heard: [], recording: false };
-      recorder.onaudioprocess = ({ inputBuffer }) => {
-        if (!window.ears.recording) return;
-        window.ears.heard.push([0, 1].map((channel) => inputBuffer.getChannelData(channel).slice()));
+      window.ears.record = async () => {
+        if (!window.ears.node) {
+          const address = URL.createObjectURL(new Blob([worklet], { type: "text/javascript" }));
+          await context.audioWorklet.addModule(address);
+          window.ears.node = new AudioWorkletNode(context, "ears");
+          window.ears.node.port.onmessage = ({ data }) => {
+            if (window.ears.recording && data.length) window.ears.heard.push([data[0], data[1] ?? data[0]]);
+          };
+          connect.call(all, window.ears.node);
+        }
+        Object.assign(window.ears, { heard: [], recording: true });
       };
-      connect.call(recorder, to);
-      context.recorder = recorder;
     }
-    connect.call(this, context.ears);
-    connect.call(this, context.recorder);
+    connect.call(this, context.all);
   }
   return connect.call(this, to, ...rest);
 };
@@ -62,7 +76,10 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def tab(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
-    """Open a page of a fresh profile; fail if it logs an error that no test expects."""
+    """Open a page of a fresh profile; fail if a script of it fails, or it breaks its own Content-Security-Policy.
+
+    To record what is heard, `bypass_csp` lets the recorder in.
+    """
     context: BrowserContext = browser.new_context(base_url=url, accept_downloads=True, **options)
     context.add_init_script(_EARS)
     page = context.new_page()
@@ -127,7 +144,7 @@ def level_db(page: Page, frequency_hz: float) -> float:
 def recorded(page: Page) -> Iterator[list[Samples]]:
     """Record what the page plays; afterwards the list holds the samples, of shape (samples, 2)."""
     found: list[Samples] = []
-    page.evaluate("() => Object.assign(window.ears, { heard: [], recording: true })")
+    page.evaluate("() => window.ears.record()")
     yield found
     heard = page.evaluate(
         """() => {
@@ -140,12 +157,16 @@ def recorded(page: Page) -> Iterator[list[Samples]]:
             }
             return btoa(all);
           };
-          return window.ears.heard.map((part) => part.map(text));
+          return [0, 1].map((channel) => {
+            const parts = window.ears.heard.map((part) => part[channel]);
+            const samples = new Float32Array(parts.reduce((length, part) => length + part.length, 0));
+            parts.reduce((at, part) => (samples.set(part, at), at + part.length), 0);
+            return text(samples);
+          });
         }"""
     )
-    assert heard, "the audio graph did not run"
-    decoded = [[np.frombuffer(base64.b64decode(text), "<f4") for text in part] for part in heard]
-    found.append(np.concatenate([np.array(part, dtype=np.float64).T for part in decoded]))
+    found.append(np.stack([np.frombuffer(base64.b64decode(text), "<f4") for text in heard], axis=1).astype(np.float64))
+    assert len(found[0]), "the audio graph did not run"
 
 
 def screenshots() -> Path:

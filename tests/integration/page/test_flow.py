@@ -42,7 +42,7 @@ def drop(page: Page, *paths: Path) -> None:
 
 @pytest.fixture
 def page(browser: Browser, pipeline: Pipeline) -> Iterator[Page]:
-    with tab(browser, pipeline.stack.tracks_url, viewport={"width": 1280, "height": 860}) as page:
+    with tab(browser, pipeline.stack.tracks_url, bypass_csp=True) as page:
         yield page
 
 
@@ -73,12 +73,12 @@ def test_a_dropped_song_is_separated_played_and_downloaded(page: Page, pipeline:
     assert all("/v1/uploads" in request.url for request in posted if urlsplit(request.url).port != storage)
 
     failed = page.locator(".queue .row", has_text="Dropped notes")
-    expect(failed).to_have_attribute("data-state", "failed", timeout=30_000)
+    expect(failed).to_have_attribute("data-state", "failed")
     expect(failed).to_contain_text("Failed: ")
     page.evaluate("() => (window.said = [])")
     failed.get_by_role("button", name="Retry").click()
     page.wait_for_function("() => window.said.some(([state]) => state === 'waiting' || state === 'running')")
-    expect(failed).to_have_attribute("data-state", "failed", timeout=30_000)
+    expect(failed).to_have_attribute("data-state", "failed")
 
     row.get_by_role("link", name=re.compile("^Dropped song")).click()
     page.get_by_role("button", name="Solo Vocals").click()
@@ -117,7 +117,7 @@ def test_a_song_that_runs_can_be_cancelled(page: Page, pipeline: Pipeline, tmp_p
     row.get_by_role("button", name="Cancel Too long").click()
     expect(row).to_have_count(0)
     wait_for("the worker to be free", lambda: pipeline.queue()["running"]["count"] == 0)
-    assert pipeline.tags("Too long.wav").get("state") != "done"
+    assert all(track["name"] != "Too long.wav" for track in pipeline.get("/v1/tracks")["tracks"])
 
 
 def test_without_events_the_page_asks(page: Page, pipeline: Pipeline, tmp_path: Path) -> None:

@@ -31,8 +31,11 @@ export function icon(name) {
 
 /** Make a button with an icon alone; `label` is its name for everybody who cannot see it, and its tooltip. */
 export function iconButton(name, label, onclick, attributes = {}) {
-  return el("button", { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, ...attributes },
-    icon(name));
+  return el(
+    "button",
+    { type: "button", class: "icon-button", "aria-label": label, title: label, onclick, ...attributes },
+    icon(name),
+  );
 }
 
 /** Change what differs only: screen readers speak what is set anew, and focus stays. */
@@ -56,8 +59,14 @@ export function arrange(parent, wanted) {
 /** Say something for some seconds, aloud to screen readers. `action`: an element to put beside it. */
 export function toast(message, { kind = "info", action = null, seconds = 7 } = {}) {
   const close = () => note.remove();
-  const note = el("div", { class: `toast ${kind}` }, icon(kind === "error" ? "alert" : "check"),
-    el("span", { text: message }), action, iconButton("close", "Dismiss", close));
+  const note = el(
+    "div",
+    { class: `toast ${kind}` },
+    icon(kind === "error" ? "alert" : "check"),
+    el("span", { text: message }),
+    action,
+    iconButton("close", "Dismiss", close),
+  );
   action?.addEventListener("click", close);
   document.getElementById("toasts").append(note);
   setTimeout(close, seconds * 1000);
@@ -74,11 +83,30 @@ export function showProblem(error) {
  */
 export function confirmed({ title, content = [], action, danger = false }) {
   return new Promise((resolve) => {
-    const cancel = el("button", { type: "submit", value: "cancel", class: "button", text: "Cancel", autofocus: danger });
-    const go = el("button", { type: "submit", value: "go", class: danger ? "button danger" : "button primary", text: action });
-    const dialog = el("dialog", { "aria-labelledby": "dialog-title" },
-      el("form", { method: "dialog" }, el("h2", { id: "dialog-title", text: title }), ...content,
-        el("div", { class: "dialog-buttons" }, cancel, go)));
+    const cancel = el("button", {
+      type: "submit",
+      value: "cancel",
+      class: "button",
+      text: "Cancel",
+      autofocus: danger,
+    });
+    const go = el("button", {
+      type: "submit",
+      value: "go",
+      class: danger ? "button danger" : "button primary",
+      text: action,
+    });
+    const dialog = el(
+      "dialog",
+      { "aria-labelledby": "dialog-title" },
+      el(
+        "form",
+        { method: "dialog" },
+        el("h2", { id: "dialog-title", text: title }),
+        ...content,
+        el("div", { class: "dialog-buttons" }, cancel, go),
+      ),
+    );
     dialog.addEventListener("close", () => {
       dialog.remove();
       resolve(dialog.returnValue === "go");

@@ -4,19 +4,34 @@ import { el, icon } from "./dom.js";
 
 /** The field; `take(files)` is called with every lot of them. */
 export function dropField(take, options) {
-  const input = el("input", { type: "file", id: "files", multiple: true, class: "visually-hidden",
-    accept: "audio/*,video/*,.mp3,.flac,.wav,.m4a,.ogg,.opus,.aac,.aif,.aiff,.wma" });
+  const input = el("input", {
+    type: "file",
+    id: "files",
+    multiple: true,
+    class: "visually-hidden",
+    accept: "audio/*,video/*,.mp3,.flac,.wav,.m4a,.ogg,.opus,.aac,.aif,.aiff,.wma",
+  });
   input.addEventListener("change", () => {
     take([...input.files]);
     input.value = ""; // the same file may be chosen again
   });
-  const field = el("section", { class: "drop", "aria-labelledby": "drop-title" },
-    el("div", { class: "drop-inner" },
+  const field = el(
+    "section",
+    { class: "drop", "aria-labelledby": "drop-title" },
+    el(
+      "div",
+      { class: "drop-inner" },
       el("span", { class: "drop-icon" }, icon("upload")),
       el("h2", { id: "drop-title", text: "Drop songs here" }),
-      el("p", { class: "muted", text: "Any audio or video file, several at once. Vocals, drums, bass and the rest come back." }),
-      input, el("label", { for: "files", class: "button primary", text: "Choose files" })),
-    options);
+      el("p", {
+        class: "muted",
+        text: "Any audio or video file, several at once. Vocals, drums, bass and the rest come back.",
+      }),
+      input,
+      el("label", { for: "files", class: "button primary", text: "Choose files" }),
+    ),
+    options,
+  );
   followDrags(field, take);
   return field;
 }

@@ -10,8 +10,13 @@ export class Exporter {
     Object.assign(this, { track, sources, gains, region });
     this.label = el("span", { text: "Mix as WAV" });
     this.bar = el("progress", { max: 1, value: 0, hidden: true, "aria-label": "Progress of the mix" });
-    this.element = el("button", { type: "button", class: "button export", onclick: () => this.click() },
-      icon("download"), this.label, this.bar);
+    this.element = el(
+      "button",
+      { type: "button", class: "button export", onclick: () => this.click() },
+      icon("download"),
+      this.label,
+      this.bar,
+    );
     this.addresses = [];
   }
 
@@ -34,9 +39,14 @@ export class Exporter {
       const length = Math.max(...[...this.sources.values()].map((source) => source.length));
       const [start, end] = this.region() ?? [0, length];
       const progress = (share) => (this.bar.value = share);
-      const { blob, clipped } = await render(this.sources, this.gains(), start, end, { signal: this.running.signal, progress });
+      const { blob, clipped } = await render(this.sources, this.gains(), start, end, {
+        signal: this.running.signal,
+        progress,
+      });
       this.save(blob);
-      toast(clipped ? `The mix is saved; ${clipped} samples were too loud and are clipped` : "The mix is saved", { kind: "success" });
+      toast(clipped ? `The mix is saved; ${clipped} samples were too loud and are clipped` : "The mix is saved", {
+        kind: "success",
+      });
     } catch (error) {
       showProblem(error);
     }

@@ -16,12 +16,33 @@ const HELP = [
 
 /** Listen on the document; `actions`: by name of a key's work. Returns {element, stop}. */
 export function listen(actions) {
-  const on = el("input", { type: "checkbox", checked: localStorage.getItem(KEPT) !== "off",
-    onchange: () => localStorage.setItem(KEPT, on.checked ? "on" : "off") });
-  const element = el("details", { class: "keys" }, el("summary", { text: "Keyboard shortcuts" }),
+  const on = el("input", {
+    type: "checkbox",
+    checked: localStorage.getItem(KEPT) !== "off",
+    onchange: () => localStorage.setItem(KEPT, on.checked ? "on" : "off"),
+  });
+  const element = el(
+    "details",
+    { class: "keys" },
+    el("summary", { text: "Keyboard shortcuts" }),
     el("label", { class: "check" }, on, el("span", { text: "Use these keys" })),
-    el("dl", {}, ...HELP.map(([keys, work]) => el("div", {}, el("dt", {}, ...keys.split(" ").map((key) =>
-      /^(and|…)$/.test(key) ? ` ${key} ` : el("kbd", { text: key }))), el("dd", { text: work })))));
+    el(
+      "dl",
+      {},
+      ...HELP.map(([keys, work]) =>
+        el(
+          "div",
+          {},
+          el(
+            "dt",
+            {},
+            ...keys.split(" ").map((key) => (/^(and|…)$/.test(key) ? ` ${key} ` : el("kbd", { text: key }))),
+          ),
+          el("dd", { text: work }),
+        ),
+      ),
+    ),
+  );
   const press = (event) => {
     if (!on.checked || event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
     const target = event.target;

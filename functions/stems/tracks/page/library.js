@@ -11,16 +11,44 @@ const AGAIN_MS = 3000;
 export class Library {
   constructor(live) {
     this.query = "";
-    this.search = el("input", { type: "search", id: "search", placeholder: "Search by name", autocomplete: "off",
-      spellcheck: "false", oninput: () => this.typed() });
+    this.search = el("input", {
+      type: "search",
+      id: "search",
+      placeholder: "Search by name",
+      autocomplete: "off",
+      spellcheck: "false",
+      oninput: () => this.typed(),
+    });
     this.list = el("ul", { class: "rows" });
-    this.more = el("button", { type: "button", class: "button", text: "Show more", hidden: true, onclick: () => this.showMore() });
+    this.more = el("button", {
+      type: "button",
+      class: "button",
+      text: "Show more",
+      hidden: true,
+      onclick: () => this.showMore(),
+    });
     this.empty = el("div", { class: "empty", hidden: true });
     this.said = el("p", { class: "visually-hidden", role: "status" });
-    this.element = el("section", { class: "library", "aria-labelledby": "library-title" },
-      el("div", { class: "section-head" }, el("h2", { id: "library-title", text: "Library" }),
-        el("div", { class: "search" }, icon("search"), el("label", { for: "search", class: "visually-hidden", text: "Search the library by name" }), this.search)),
-      this.said, this.list, this.empty, this.more);
+    this.element = el(
+      "section",
+      { class: "library", "aria-labelledby": "library-title" },
+      el(
+        "div",
+        { class: "section-head" },
+        el("h2", { id: "library-title", text: "Library" }),
+        el(
+          "div",
+          { class: "search" },
+          icon("search"),
+          el("label", { for: "search", class: "visually-hidden", text: "Search the library by name" }),
+          this.search,
+        ),
+      ),
+      this.said,
+      this.list,
+      this.empty,
+      this.more,
+    );
     live.addEventListener("track", ({ detail }) => this.arrived(detail));
     live.addEventListener("removed", ({ detail }) => this.gone(detail.songhash));
     live.addEventListener("tracks", () => this.load());
@@ -74,7 +102,11 @@ export class Library {
     const [title, text] = this.query
       ? [`Nothing is called “${this.query}…”`, "The search goes by how a name begins."]
       : ["No songs yet", "What you drop above appears here when it is separated."];
-    this.empty.replaceChildren(icon("music"), el("p", { class: "empty-title", text: title }), el("p", { class: "muted", text }));
+    this.empty.replaceChildren(
+      icon("music"),
+      el("p", { class: "empty-title", text: title }),
+      el("p", { class: "muted", text }),
+    );
     setText(this.said, this.query ? `${count}${this.next ? " or more" : ""} songs found` : "");
   }
 
@@ -83,9 +115,12 @@ export class Library {
     if (this.list.children.length) return; // what is shown stays; the line at the top says that the server is away
     this.empty.hidden = false;
     this.empty.classList.add("error");
-    this.empty.replaceChildren(icon("alert"), el("p", { class: "empty-title", text: "The library cannot be shown" }),
+    this.empty.replaceChildren(
+      icon("alert"),
+      el("p", { class: "empty-title", text: "The library cannot be shown" }),
       el("p", { class: "muted", text: error.message }),
-      el("button", { type: "button", class: "button", text: "Try again", onclick: () => this.load() }));
+      el("button", { type: "button", class: "button", text: "Try again", onclick: () => this.load() }),
+    );
   }
 
   arrived(track) {
@@ -114,16 +149,41 @@ export class Library {
     const stems = [...new Set(track.stems.map(({ stem }) => stem))];
     const name = songName(track.name);
     const facts = [clock(track.duration_s), stems.map(stemName).join(", "), track.model.name, ago(track.created)];
-    const colours = el("span", { class: "stem-dots", "aria-hidden": "true" },
-      ...stems.slice(0, 8).map((stem) => el("i", { "data-stem": stem })));
+    const colours = el(
+      "span",
+      { class: "stem-dots", "aria-hidden": "true" },
+      ...stems.slice(0, 8).map((stem) => el("i", { "data-stem": stem })),
+    );
     const remove = iconButton("trash", `Remove ${name}`, () => this.remove(track));
-    const zip = track.zip && el("a", { class: "icon-button", href: track.zip, download: true,
-      "aria-label": `Download all stems of ${name} as ZIP`, title: "Download all stems as ZIP" }, icon("download"));
-    return el("li", { class: "row track", "data-songhash": track.songhash },
-      el("a", { class: "row-link", href: `#song=${track.songhash}` }, el("span", { class: "row-icon" }, colours),
-        el("span", { class: "row-text" }, el("span", { class: "row-name", title: track.name, text: name }),
-          el("span", { class: "row-status", text: facts.join(" · ") }))),
-      el("span", { class: "row-buttons" }, zip, remove));
+    const zip =
+      track.zip &&
+      el(
+        "a",
+        {
+          class: "icon-button",
+          href: track.zip,
+          download: true,
+          "aria-label": `Download all stems of ${name} as ZIP`,
+          title: "Download all stems as ZIP",
+        },
+        icon("download"),
+      );
+    return el(
+      "li",
+      { class: "row track", "data-songhash": track.songhash },
+      el(
+        "a",
+        { class: "row-link", href: `#song=${track.songhash}` },
+        el("span", { class: "row-icon" }, colours),
+        el(
+          "span",
+          { class: "row-text" },
+          el("span", { class: "row-name", title: track.name, text: name }),
+          el("span", { class: "row-status", text: facts.join(" · ") }),
+        ),
+      ),
+      el("span", { class: "row-buttons" }, zip, remove),
+    );
   }
 
   async remove(track) {

@@ -20,7 +20,14 @@ const view = document.getElementById("view");
 const queue = new Queue(live, uploads);
 const library = new Library(live);
 const drop = dropField(take, options.element);
-const home = el("div", { class: "home" }, el("h1", { class: "visually-hidden", text: "Songs" }), drop, queue.element, library.element);
+const home = el(
+  "div",
+  { class: "home" },
+  el("h1", { class: "visually-hidden", text: "Songs" }),
+  drop,
+  queue.element,
+  library.element,
+);
 
 let open = null; // {song, abort, mixer}
 
@@ -32,7 +39,7 @@ function take(files) {
 
 async function route() {
   const link = readLink();
-  if (open && open.song === link.song) return; // the mixer keeps the address up to date itself
+  if (open && open.song === link.song && !open.isOld) return; // the mixer keeps the address up to date itself
   const before = open;
   leave();
   if (!link.song) {
@@ -42,7 +49,9 @@ async function route() {
     return;
   }
   const current = (open = { song: link.song, abort: new AbortController(), mixer: null });
-  view.replaceChildren(el("div", { class: "loading", role: "status" }, el("span", { class: "spinner" }), "Opening the song"));
+  view.replaceChildren(
+    el("div", { class: "loading", role: "status" }, el("span", { class: "spinner" }), "Opening the song"),
+  );
   try {
     const mixer = await openMixer(link, current.abort.signal);
     if (current !== open) return mixer.close();
@@ -68,11 +77,19 @@ function missing(error) {
     route();
   };
   const isGone = error.status === 404;
-  return el("section", { class: "empty error", role: "alert" }, icon("alert"),
+  return el(
+    "section",
+    { class: "empty error", role: "alert" },
+    icon("alert"),
     el("h1", { class: "empty-title", text: isGone ? "This song is not here" : "The song cannot be opened" }),
     el("p", { class: "muted", text: isGone ? "It was removed, or the link is not complete." : error.message }),
-    el("div", { class: "dialog-buttons" }, el("a", { class: "button", href: "#", text: "All songs" }),
-      isGone ? null : el("button", { type: "button", class: "button primary", text: "Try again", onclick: again })));
+    el(
+      "div",
+      { class: "dialog-buttons" },
+      el("a", { class: "button", href: "#", text: "All songs" }),
+      isGone ? null : el("button", { type: "button", class: "button primary", text: "Try again", onclick: again }),
+    ),
+  );
 }
 
 function showConnection() {
@@ -83,6 +100,8 @@ function showConnection() {
 }
 
 live.addEventListener("state", showConnection);
+// It has other stems now; what plays is not cut off, but the next way here shows them.
+live.addEventListener("track", ({ detail }) => open?.song === detail.songhash && (open.isOld = true));
 addEventListener("hashchange", route);
 followTheme(document.getElementById("theme"));
 route();

@@ -18,8 +18,12 @@ export class Mix extends EventTarget {
   /** Return the gain of each stem, from 0 to 1. */
   gains() {
     const anySolo = [...this.channels.values()].some(({ solo }) => solo);
-    return new Map([...this.channels].map(([stem, { volume, muted, solo }]) =>
-      [stem, muted || (anySolo && !solo) ? 0 : gainOf(volume)]));
+    return new Map(
+      [...this.channels].map(([stem, { volume, muted, solo }]) => [
+        stem,
+        muted || (anySolo && !solo) ? 0 : gainOf(volume),
+      ]),
+    );
   }
 
   /** Return the mix as `vocals-80m~drums-100s`, or "" where it is as at the beginning. */
@@ -29,8 +33,9 @@ export class Mix extends EventTarget {
   }
 
   text() {
-    return [...this.channels].map(([stem, { volume, muted, solo }]) =>
-      `${stem}-${volume}${muted ? "m" : ""}${solo ? "s" : ""}`).join("~");
+    return [...this.channels]
+      .map(([stem, { volume, muted, solo }]) => `${stem}-${volume}${muted ? "m" : ""}${solo ? "s" : ""}`)
+      .join("~");
   }
 
   /** Take over what such a text says; what it says of other stems, and what is no such text, is left alone. */

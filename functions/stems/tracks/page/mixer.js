@@ -1,15 +1,14 @@
 // A song's own view: its stems in step, mixed, looped, shared and downloaded.
 
-import { getJson, getTrack, rerunTrack } from "./api.js";
+import { Actions } from "./actions.js";
+import { getJson, getTrack } from "./api.js";
 import { Player } from "./audio/player.js";
 import { openSource, PREFERRED } from "./audio/source.js";
-import { confirmed, el, icon, iconButton, setAttribute, setText, showProblem, toast } from "./dom.js";
+import { el, icon, iconButton, setAttribute, setText, showProblem } from "./dom.js";
 import { Exporter } from "./exporter.js";
 import { listen } from "./keys.js";
-import { askRemoval } from "./library.js";
 import { makeLink } from "./link.js";
 import { Mix } from "./mix.js";
-import { Options } from "./options.js";
 import { scan } from "./scan.js";
 import { Strip } from "./strip.js";
 import { Clock, Timeline } from "./timeline.js";
@@ -44,7 +43,12 @@ class Mixer {
     this.element = el("section", { class: "mixer", "aria-label": "Mixer" });
     this.timeline = new Timeline(this.duration, this.element);
     this.clock = new Clock(this.duration);
-    this.exporter = new Exporter(track, sources, () => this.mix.gains(), () => this.samples(this.activeLoop()));
+    this.exporter = new Exporter(
+      track,
+      sources,
+      () => this.mix.gains(),
+      () => this.samples(this.activeLoop()),
+    );
     this.strips = [...sources.keys()].map((stem) => {
       const files = track.stems.filter((file) => file.stem === stem);
       return new Strip(stem, files, this.mix, this.peaks.stems.get(stem));
@@ -61,35 +65,65 @@ class Mixer {
     const { track } = this;
     const name = songName(track.name);
     this.playButton = el("button", { type: "button", class: "play", onclick: () => this.toggle() });
-    this.loopButton = el("button", { type: "button", class: "button", onclick: () => this.toggleLoop() },
-      icon("loop"), el("span", { text: "Loop" }));
+    this.loopButton = el(
+      "button",
+      { type: "button", class: "button", onclick: () => this.toggleLoop() },
+      icon("loop"),
+      el("span", { text: "Loop" }),
+    );
     this.loopText = el("span", { class: "loop-text muted" });
     this.said = el("p", { class: "visually-hidden", role: "status" });
-    const transport = el("div", { class: "transport", role: "group", "aria-label": "Playback" },
-      iconButton("start", "To the beginning", () => this.seek(0)), this.playButton, this.clock.element,
-      el("div", { class: "loop-keys" },
-        el("button", { type: "button", class: "button small", text: "Loop from here", onclick: () => this.loopEdge(0) }),
+    const transport = el(
+      "div",
+      { class: "transport", role: "group", "aria-label": "Playback" },
+      iconButton("start", "To the beginning", () => this.seek(0)),
+      this.playButton,
+      this.clock.element,
+      el(
+        "div",
+        { class: "loop-keys" },
+        el("button", {
+          type: "button",
+          class: "button small",
+          text: "Loop from here",
+          onclick: () => this.loopEdge(0),
+        }),
         el("button", { type: "button", class: "button small", text: "Loop to here", onclick: () => this.loopEdge(1) }),
-        this.loopButton, this.loopText));
-    const actions = el("div", { class: "song-actions" },
-      el("button", { type: "button", class: "button", onclick: () => this.share() }, icon("link"), el("span", { text: "Copy link" })),
-      track.zip && el("a", { class: "button", href: track.zip, download: true }, icon("download"), el("span", { text: "All as ZIP" })),
-      this.exporter.element,
-      iconButton("again", "Separate again with other options", () => this.rerun()),
-      iconButton("trash", `Remove ${name}`, () => this.remove()));
+        this.loopButton,
+        this.loopText,
+      ),
+    );
+    const actions = new Actions(track, this.exporter.element, () => this.link());
     this.heading = el("h1", { tabindex: -1, text: name });
     const facts = [clock(this.duration), `model ${track.model.name}`, ago(track.created)];
-    this.lanes = el("div", { class: "lanes" }, this.timeline.ruler,
-      el("ul", { class: "strips" }, ...this.strips.map(({ element }) => element)));
-    this.keys = listen(this.actions());
+    this.lanes = el(
+      "div",
+      { class: "lanes" },
+      this.timeline.ruler,
+      el("ul", { class: "strips" }, ...this.strips.map(({ element }) => element)),
+    );
+    this.keys = listen(this.work());
     this.element.append(
       el("a", { class: "back", href: "#" }, icon("back"), el("span", { text: "All songs" })),
-      el("header", { class: "song-head" }, el("div", { class: "song-title" }, this.heading,
-        el("p", { class: "muted", text: facts.join(" · ") }),
-        track.model.note ? el("p", { class: "note", text: track.model.note }) : null), actions),
-      transport, this.timeline.slider, this.lanes,
+      el(
+        "header",
+        { class: "song-head" },
+        el(
+          "div",
+          { class: "song-title" },
+          this.heading,
+          el("p", { class: "muted", text: facts.join(" · ") }),
+          track.model.note ? el("p", { class: "note", text: track.model.note }) : null,
+        ),
+        actions.element,
+      ),
+      transport,
+      this.timeline.slider,
+      this.lanes,
       el("p", { class: "hint", text: "Click in the waveform to go there, drag to loop a part of it." }),
-      this.keys.element, this.said);
+      this.keys.element,
+      this.said,
+    );
   }
 
   follow() {
@@ -100,14 +134,17 @@ class Mixer {
     player.addEventListener("window", ({ detail }) => found(detail.start, detail.samples));
     const unknown = new Map(this.peaks.missing.map((stem) => [stem, player.sources.get(stem)]));
     this.scanning = new AbortController();
-    if (unknown.size) scan(unknown, player.length, found, this.scanning.signal).catch(() => {}); // shown when it is played
+    // What cannot be had now is shown when it is played.
+    if (unknown.size) scan(unknown, player.length, found, this.scanning.signal).catch(() => {});
     mix.addEventListener("change", () => {
       player.setGains(mix.gains());
       this.strips.forEach((strip) => strip.show());
       this.changed();
     });
     timeline.addEventListener("seek", ({ detail }) => this.seek(detail));
-    timeline.addEventListener("loop", ({ detail }) => (detail ? this.setLoop(detail) : timeline.showLoop(this.activeLoop())));
+    timeline.addEventListener("loop", ({ detail }) =>
+      detail ? this.setLoop(detail) : timeline.showLoop(this.activeLoop()),
+    );
     this.resized = new ResizeObserver(() => this.draw());
     this.resized.observe(this.lanes);
     this.schemes = matchMedia("(prefers-color-scheme: dark)");
@@ -118,7 +155,8 @@ class Mixer {
     this.showLoop();
   }
 
-  actions() {
+  /** What the keys do. */
+  work() {
     const at = (index, change) => {
       const stem = this.strips[index]?.stem;
       if (stem) this.mix.set(stem, { [change]: !this.mix.channels.get(stem)[change] });
@@ -179,7 +217,8 @@ class Mixer {
   draw() {
     this.drawing ??= setTimeout(() => {
       this.drawing = null;
-      this.strips.forEach((strip) => strip.draw());
+      const { most } = this.peaks;
+      this.strips.forEach((strip) => strip.draw(most));
     }, DRAW_MS);
   }
 
@@ -232,35 +271,6 @@ class Mixer {
   changed() {
     clearTimeout(this.linking);
     this.linking = setTimeout(() => history.replaceState(null, "", this.link()), LINK_MS);
-  }
-
-  async share() {
-    const address = new URL(this.link(), location.href).href;
-    try {
-      await navigator.clipboard.writeText(address);
-      toast("The link to this mix is copied", { kind: "success" });
-    } catch {
-      // Without HTTPS, browsers give no clipboard.
-      const field = el("input", { type: "text", readonly: true, value: address, "aria-label": "Link to this mix", autofocus: true,
-        onfocus: () => field.select() });
-      await confirmed({ title: "Link to this mix", content: [field], action: "Done" });
-    }
-  }
-
-  async rerun() {
-    const options = new Options();
-    const text = el("p", { class: "muted", text: "Stems of the same model are added to the song, those of another one replace it." });
-    if (!(await confirmed({ title: "Separate again", content: [text, options.element], action: "Separate" }))) return;
-    try {
-      await rerunTrack(this.track.songhash, options.value());
-      toast(`${songName(this.track.name)} stands in line again`, { kind: "success" });
-    } catch (error) {
-      showProblem(error);
-    }
-  }
-
-  async remove() {
-    if (await askRemoval(this.track)) location.hash = "";
   }
 
   close() {

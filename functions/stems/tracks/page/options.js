@@ -15,9 +15,19 @@ export class Options {
     this.chosen = (keep && read()) || { model: "", stems: [], format: ["mp3"] };
     this.stems = el("fieldset", { class: "chips" });
     this.models = el("div", { class: "field" });
-    this.formats = el("fieldset", { class: "chips" }, el("legend", { text: "Format" }),
-      ...Object.entries(FORMATS).map(([format, name]) => this.chip("format", format, name)));
-    this.element = el("div", { class: "options", onchange: () => this.change() }, this.models, this.stems, this.formats);
+    this.formats = el(
+      "fieldset",
+      { class: "chips" },
+      el("legend", { text: "Format" }),
+      ...Object.entries(FORMATS).map(([format, name]) => this.chip("format", format, name)),
+    );
+    this.element = el(
+      "div",
+      { class: "options", onchange: () => this.change() },
+      this.models,
+      this.stems,
+      this.formats,
+    );
     this.ready = this.load();
   }
 
@@ -26,8 +36,11 @@ export class Options {
     this.usual = usual;
     this.all = models;
     if (models.length > 1) {
-      const select = el("select", { id: `model-${this.id}` }, ...models.map(({ name, note }) =>
-        el("option", { value: name, text: note ? `${name} – ${note}` : name })));
+      const select = el(
+        "select",
+        { id: `model-${this.id}` },
+        ...models.map(({ name, note }) => el("option", { value: name, text: note ? `${name} – ${note}` : name })),
+      );
       select.value = models.some(({ name }) => name === this.chosen.model) ? this.chosen.model : usual;
       this.models.append(el("label", { for: select.id, text: "Model" }), select);
     }
@@ -42,14 +55,22 @@ export class Options {
     const sources = this.all.find(({ name }) => name === this.model)?.sources ?? [];
     this.stems.hidden = !sources.length;
     const without = sources.includes("vocals") ? [this.chip("stems", "no_vocals", "Without vocals")] : [];
-    this.stems.replaceChildren(el("legend", { text: "Stems" }),
-      ...sources.map((source) => this.chip("stems", source, stemName(source))), ...without,
-      el("span", { class: "hint", text: "None chosen: all of them." }));
+    this.stems.replaceChildren(
+      el("legend", { text: "Stems" }),
+      ...sources.map((source) => this.chip("stems", source, stemName(source))),
+      ...without,
+      el("span", { class: "hint", text: "None chosen: all of them." }),
+    );
   }
 
   chip(name, value, text) {
     const checked = this.chosen[name].includes(value);
-    return el("label", { class: "chip" }, el("input", { type: "checkbox", name, value, checked }), el("span", { text }));
+    return el(
+      "label",
+      { class: "chip" },
+      el("input", { type: "checkbox", name, value, checked }),
+      el("span", { text }),
+    );
   }
 
   change() {

@@ -15,8 +15,13 @@ export class Queue {
     this.count = el("span", { class: "count" });
     this.list = el("ul", { class: "rows" });
     this.more = el("p", { class: "muted", hidden: true });
-    this.element = el("section", { class: "queue", "aria-labelledby": "queue-title", hidden: true },
-      el("h2", { id: "queue-title" }, "In progress ", this.count), this.list, this.more);
+    this.element = el(
+      "section",
+      { class: "queue", "aria-labelledby": "queue-title", hidden: true },
+      el("h2", { id: "queue-title" }, "In progress ", this.count),
+      this.list,
+      this.more,
+    );
     live.addEventListener("jobs", () => this.show());
     live.addEventListener("ended", ({ detail }) => uploads.arrived(new Set([detail.key])));
     uploads.addEventListener("change", () => this.show());
@@ -35,7 +40,10 @@ export class Queue {
       ...this.uploads.all.map((upload) => this.row(`upload ${upload.id}`, () => new UploadRow(this.uploads), upload)),
       ...[...running, ...shown, ...failed].map((job) => this.row(job.id, () => new JobRow(this.live), job)),
     ];
-    arrange(this.list, wanted.map(({ element }) => element));
+    arrange(
+      this.list,
+      wanted.map(({ element }) => element),
+    );
     for (const [id, row] of this.rows) if (!wanted.includes(row)) this.rows.delete(id);
     const hidden = Math.max(this.live.counts?.waiting ?? 0, waiting.length) - shown.length;
     this.more.hidden = hidden <= 0;
@@ -68,8 +76,13 @@ class Row {
     this.status = el("span", { class: "row-status" });
     this.bar = el("progress", { max: 1, hidden: true });
     this.buttons = el("span", { class: "row-buttons" });
-    this.element = el("li", { class: "row" }, this.icon,
-      el("span", { class: "row-text" }, this.name, this.status, this.bar), this.buttons);
+    this.element = el(
+      "li",
+      { class: "row" },
+      this.icon,
+      el("span", { class: "row-text" }, this.name, this.status, this.bar),
+      this.buttons,
+    );
   }
 
   /** `progress`: 0 to 1, undefined for a bar that only moves, null for none. `buttons`: names of them. */
@@ -91,7 +104,12 @@ class UploadRow extends Row {
   constructor(uploads) {
     super();
     this.cancel = iconButton("close", "", () => uploads.remove(this.upload));
-    this.retry = el("button", { type: "button", class: "button small", text: "Retry", onclick: () => uploads.retry(this.upload) });
+    this.retry = el("button", {
+      type: "button",
+      class: "button small",
+      text: "Retry",
+      onclick: () => uploads.retry(this.upload),
+    });
   }
 
   update(upload) {
@@ -107,20 +125,27 @@ class UploadRow extends Row {
       sent: "Uploaded · waiting for the server to see it",
       failed: `Upload failed: ${error}`,
     }[state];
-    this.show({ state, symbol: state === "failed" ? "alert" : "upload", name: file.name, status,
+    this.show({
+      state,
+      symbol: state === "failed" ? "alert" : "upload",
+      name: file.name,
+      status,
       progress: { queued: 0, sending: sent, sent: undefined, failed: null }[state],
-      buttons: { queued: [this.cancel], sending: [this.cancel], sent: [], failed: [this.retry, this.cancel] }[state] });
+      buttons: { queued: [this.cancel], sending: [this.cancel], sent: [], failed: [this.retry, this.cancel] }[state],
+    });
   }
 }
 
 class JobRow extends Row {
   constructor(live) {
     super();
-    const act = (action) => async ({ currentTarget }) => {
-      currentTarget.disabled = true;
-      await action(this.job.id).then((job) => live.onJob(job), showProblem);
-      currentTarget.disabled = false;
-    };
+    const act =
+      (action) =>
+      async ({ currentTarget }) => {
+        currentTarget.disabled = true;
+        await action(this.job.id).then((job) => live.onJob(job), showProblem);
+        currentTarget.disabled = false;
+      };
     this.cancel = iconButton("close", "", act(cancelJob));
     this.retry = el("button", { type: "button", class: "button small", text: "Retry", onclick: act(retryJob) });
   }
@@ -131,10 +156,14 @@ class JobRow extends Row {
     setAttribute(this.cancel, "aria-label", `Cancel ${job.name}`);
     setAttribute(this.cancel, "title", `Cancel ${job.name}`);
     setAttribute(this.retry, "aria-label", `Retry ${job.name}`);
-    this.show({ state, symbol: { waiting: "clock", running: "wave", failed: "alert" }[state], name: songName(job.name),
+    this.show({
+      state,
+      symbol: { waiting: "clock", running: "wave", failed: "alert" }[state],
+      name: songName(job.name),
       status: this.words(state, job),
       progress: { waiting: null, running: job.progress || undefined, failed: null }[state],
-      buttons: state === "failed" ? [this.retry] : [this.cancel] });
+      buttons: state === "failed" ? [this.retry] : [this.cancel],
+    });
   }
 
   words(state, job) {

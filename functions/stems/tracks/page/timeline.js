@@ -10,18 +10,27 @@ const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 
 /**
  * `root`: the element in whose lanes (`.lane`) the song runs from left to right; CSS draws playhead and loop from its
- * properties --played, --from and --to. Fires `seek` (detail: seconds) and `loop` (detail: [s, s], or null for none new).
+ * properties --played, --from and --to. Fires `seek` (detail: seconds) and `loop` (detail: [s, s], or null: as before).
  */
 export class Timeline extends EventTarget {
   constructor(duration, root) {
     super();
     Object.assign(this, { duration, root });
     this.ruler = el("div", { class: "ruler", "aria-hidden": "true" });
-    this.slider = el("input", { type: "range", class: "position", min: 0, max: duration.toFixed(2), step: 0.01, value: 0,
-      "aria-label": "Position", oninput: () => this.emit("seek", this.slider.valueAsNumber) });
+    this.slider = el("input", {
+      type: "range",
+      class: "position",
+      min: 0,
+      max: duration.toFixed(2),
+      step: "any",
+      value: 0,
+      "aria-label": "Position",
+      oninput: () => this.emit("seek", this.slider.valueAsNumber),
+    });
+    this.slider.addEventListener("keydown", (event) => this.press(event));
     root.addEventListener("pointerdown", (event) => {
       const lane = event.target.closest(".lane");
-      if (lane && event.button === 0) this.press(event, lane);
+      if (lane && event.button === 0) this.follow(event, lane);
     });
     new ResizeObserver(() => this.drawRuler()).observe(this.ruler);
   }
@@ -44,8 +53,18 @@ export class Timeline extends EventTarget {
     this.root.style.setProperty("--to", to);
   }
 
+  /** Move by the keys that a slider has: their usual steps would be a share of the song, of whatever length. */
+  press(event) {
+    const here = this.slider.valueAsNumber;
+    const steps = { ArrowLeft: -5, ArrowDown: -5, ArrowRight: 5, ArrowUp: 5, PageDown: -30, PageUp: 30 };
+    const to = { Home: 0, End: this.duration }[event.key] ?? here + steps[event.key] / (event.shiftKey ? 5 : 1);
+    if (Number.isNaN(to)) return;
+    event.preventDefault();
+    this.emit("seek", Math.min(this.duration, Math.max(0, to)));
+  }
+
   /** Follow a pointer from its press on: a click seeks, a drag makes a loop. */
-  press(event, lane) {
+  follow(event, lane) {
     const from = this.secondsAt(event, lane);
     const x = event.clientX;
     let loop = null;

@@ -14,6 +14,13 @@ export class Peaks {
     this.missing = stems.filter((stem) => !given?.stems?.[stem]);
   }
 
+  /** The loudest point of all stems: it fills its lane. */
+  get most() {
+    let most = FULL / 8; // a song that is as good as silent stays flat
+    for (const points of this.stems.values()) for (const point of points) most = Math.max(most, point);
+    return most;
+  }
+
   /** Take in decoded samples: `samples` is a Map of stem to channels that begin at sample `start`. */
   add(start, samples) {
     for (const stem of this.missing.filter((stem) => samples.has(stem))) {
@@ -42,8 +49,8 @@ function loudest(channels, from, to) {
   return most;
 }
 
-/** Draw points as bars over the whole canvas, in the colour that CSS gives it. */
-export function draw(canvas, points) {
+/** Draw points as bars over the whole canvas, in the colour that CSS gives it; `most` is as tall as the canvas. */
+export function draw(canvas, points, most) {
   const scale = devicePixelRatio || 1;
   const width = Math.round(canvas.clientWidth * scale);
   const height = Math.round(canvas.clientHeight * scale);
@@ -57,10 +64,10 @@ export function draw(canvas, points) {
   for (let bar = 0; bar < bars; bar++) {
     const from = Math.floor((bar * points.length) / bars);
     const to = Math.max(from + 1, Math.floor(((bar + 1) * points.length) / bars));
-    let most = 0;
-    for (let point = from; point < to; point++) most = Math.max(most, points[point]);
+    let peak = 0;
+    for (let point = from; point < to; point++) peak = Math.max(peak, points[point]);
     // The root shows quiet passages, too.
-    const tall = Math.max(scale, (most / FULL) ** 0.6 * (height - 2 * scale));
+    const tall = Math.max(scale, (peak / most) ** 0.7 * (height - 2 * scale));
     context.fillRect(bar * step, (height - tall) / 2, BAR_PX * scale, tall);
   }
 }

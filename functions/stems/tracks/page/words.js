@@ -11,7 +11,11 @@ export function clock(seconds) {
 /** 225 → "3 minutes 45 seconds", as a screen reader should say a place in a song. */
 export function spoken(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
-  const parts = [[Math.floor(whole / 3600), "hour"], [Math.floor(whole / 60) % 60, "minute"], [whole % 60, "second"]];
+  const parts = [
+    [Math.floor(whole / 3600), "hour"],
+    [Math.floor(whole / 60) % 60, "minute"],
+    [whole % 60, "second"],
+  ];
   const said = parts.filter(([count]) => count).map(([count, unit]) => `${count} ${unit}${count === 1 ? "" : "s"}`);
   return said.join(" ") || "0 seconds";
 }
@@ -37,7 +41,12 @@ const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 /** An RFC 3339 time as "2 hours ago"; beyond a month as a date. */
 export function ago(time) {
   const seconds = (Date.parse(time) - Date.now()) / 1000;
-  const units = [[60, "second"], [60, "minute"], [24, "hour"], [30, "day"]];
+  const units = [
+    [60, "second"],
+    [60, "minute"],
+    [24, "hour"],
+    [30, "day"],
+  ];
   let value = seconds;
   for (const [length, unit] of units) {
     if (Math.abs(value) < length) return unit === "second" ? "just now" : relative.format(Math.round(value), unit);

@@ -17,14 +17,17 @@ export async function openFlac(fetchPart, size, signal) {
   const length = (info[13] & 15) * 2 ** 32 + view.getUint32(14);
   if (!length) throw new Error("it does not say how long it is");
   let audio = 4;
-  for (let last = false; !last; ) {
+  for (let last = false; !last;) {
     if (audio + 4 > head.length) throw new Error("its audio does not begin where it should");
     last = head[audio] >= 0x80;
     audio += 4 + ((head[audio + 1] << 16) | (head[audio + 2] << 8) | head[audio + 3]);
   }
   const file = { info, rate, channels, length, size, block: view.getUint16(0), fetchPart };
   // Frames that are known, by sample; the end counts as one.
-  file.known = [{ sample: 0, at: audio }, { sample: length, at: size }];
+  file.known = [
+    { sample: 0, at: audio },
+    { sample: length, at: size },
+  ];
   const read = (start, end, signal) => readFrames(file, start, end, signal);
   return { length, rate, channels, read };
 }

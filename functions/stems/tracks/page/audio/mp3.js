@@ -76,7 +76,7 @@ function header(bytes, at) {
   return { bitRate, rate, channels, bytes: Math.floor((144 * bitRate) / rate) + padding };
 }
 
-/** Read the LAME tag in the first frame: how many frames follow, and what the encoder put before and behind the song. */
+/** Read the LAME tag in the first frame: how many frames follow, and what the encoder put around the song. */
 function infoTag(head, first) {
   const at = 4 + (first.channels === 1 ? 17 : 32);
   const view = new DataView(head.buffer, head.byteOffset);

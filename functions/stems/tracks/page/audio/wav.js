@@ -9,7 +9,7 @@ export async function openWav(fetchPart, size, signal) {
   const kind = name(head, 0);
   if ((kind !== "RIFF" && kind !== "RF64") || name(head, 8) !== "WAVE") throw new Error("this is no WAV");
   let format = null;
-  for (let at = 12; at + 8 <= head.length; ) {
+  for (let at = 12; at + 8 <= head.length;) {
     const length = view.getUint32(at + 4, true);
     if (name(head, at) === "fmt ") format = fmt(view, at + 8);
     if (name(head, at) === "data" && format) {
