@@ -209,7 +209,7 @@ class _Counted:
 def client(settings: Settings, endpoint: str, *, read_s: float = 30) -> Minio:
     """Make a client that gives up in seconds: what waits longer is the queue, not a request."""
     pool = urllib3.PoolManager(
-        maxsize=16,
+        maxsize=64,
         timeout=urllib3.Timeout(connect=3, read=read_s),
         retries=urllib3.Retry(total=2, read=0, backoff_factor=0.1, status_forcelist=(502, 503, 504)),
     )

@@ -47,12 +47,17 @@ def scale(objects: Sequence[Object]) -> Iterator[str]:
 
 
 def concurrency(objects: Sequence[Object]) -> Iterator[str]:
-    """Demand fewer requests at a time than the server has threads, and one pod for one song."""
+    """Demand fewer requests at a time than the server has threads, and one pod for one song.
+
+    A function may see to the first itself, by limits of its own.
+    """
     for each in _functions(objects):
         limit = each.pod.get("containerConcurrency", 0)
-        server = (CHECKOUT / "functions" / "stems" / each.name / "gunicorn.conf.py").read_text()
-        threads = int(re.findall(r"^threads = (\d+)", server, re.MULTILINE)[0])
-        if not 0 < limit < threads:
+        folder = CHECKOUT / "functions" / "stems" / each.name
+        threads = int(re.findall(r"^threads = (\d+)", (folder / "gunicorn.conf.py").read_text(), re.MULTILINE)[0])
+        own = folder / "limits.py"
+        own_limits = re.findall(r"^[A-Z]+ = (\d+)", own.read_text(), re.MULTILINE) if own.exists() else []
+        if not 0 < (limit or sum(map(int, own_limits))) < threads:
             yield f"{each}: containerConcurrency {limit}: from 1 to {threads - 1}, so that a thread is left for probes"
         target = (
             each.annotations.get(f"{_SCALE}target"),

@@ -99,7 +99,7 @@ FAULTS: list[tuple[Rule, Fault, str]] = [
         "belong to the template",
     ),
     (functions.concurrency, spec("separate", containerConcurrency=None), "from 1 to 7"),
-    (functions.concurrency, spec("tracks", containerConcurrency=16), "from 1 to 15"),
+    (functions.concurrency, spec("tracks", containerConcurrency=64), "from 1 to 63"),
     (functions.concurrency, annotate("separate", "target-utilization-percentage", None), "two pods for one song"),
     (functions.concurrency, annotate("separate", "target", "2"), "two pods for one song"),
     (functions.forbidden, spec("separate", initContainers=[]), "initContainers"),

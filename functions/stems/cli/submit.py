@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _POLL_S = 1.0
 _PATIENCE_S = 60.0  # so long MinIO may be away while we wait for a song
-_ENDS = frozenset({"done", "failed", "removed"})
+_ENDS = frozenset({"done", "failed", "removed", "cancelled", "dropped"})
 
 
 @click.command()

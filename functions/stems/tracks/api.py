@@ -5,7 +5,7 @@ releases, nothing compiled. It has no types of its own, so this module stands be
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -15,10 +15,13 @@ from flask import Flask, request
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.routing import BaseConverter
 
 from stems import __version__
 from stems.tracks import schemas
 from stems.web import PROBLEM_TYPE
+
+_TEXT = ("text/", "application/json")
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -52,26 +55,26 @@ IF_NONE_MATCH = header("If-None-Match", "304 where the ETag is still this one")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A good answer: the schema of its JSON, or the content type of its bytes; the names of its headers."""
+    """A good answer: the schema of its JSON, or the content types of its bytes; the names of its headers."""
 
     schema: type[Schema] | None = None
-    content_type: str | None = None
+    content_types: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     description: str | None = None
 
-    def documented(self) -> dict[str, Any]:
-        """Return this as arguments for flask-smorest."""
-        schema: Any = self.schema
-        if schema is None and self.content_type is not None:
-            binary = not self.content_type.startswith(("text/", "application/json"))
-            schema = {"type": "string", "format": "binary"} if binary else {}
+    def documented(self) -> Iterator[dict[str, Any]]:
+        """Yield this as arguments for flask-smorest, for each content type."""
         headers = {name: {"schema": {"type": "string"}} for name in self.headers} or None
-        return {
-            "schema": schema,
-            "content_type": self.content_type,
-            "headers": headers,
-            "description": self.description,
-        }
+        for kind in self.content_types or (None,):
+            schema: Any = {"type": "string", "format": "binary"} if kind and not kind.startswith(_TEXT) else {}
+            schema = self.schema if kind is None else schema
+            yield {"schema": schema, "content_type": kind, "headers": headers, "description": self.description}
+
+
+class _Stem(BaseConverter):
+    """The last part of a stem's address; what is another route's is none."""
+
+    regex = "(?!rerun$)[^/]+"
 
 
 class _Parser(FlaskParser):
@@ -134,9 +137,10 @@ class Routes:
                 documented = blueprint.alt_response(status, description=HTTPStatus(status).phrase, **problem)(
                     documented
                 )
-            for number, (status, answer) in enumerate(good.items()):
+            answers = [(status, each) for status, answer in good.items() for each in answer.documented()]
+            for number, (status, each) in enumerate(answers):
                 add = blueprint.alt_response if number else blueprint.response
-                documented = add(status, **answer.documented())(documented)
+                documented = add(status, **each)(documented)
             if body:
                 documented = blueprint.arguments(body, location="json")(documented)
             if query:
@@ -157,6 +161,7 @@ def register(app: Flask, *routes: Routes) -> Any:
         OPENAPI_VERSION="3.1.0",
         API_SPEC_OPTIONS={"info": {"description": _DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}}},
     )
+    app.url_map.converters["stem"] = _Stem
     api = _Api(app)
     for each in routes:
         api.register_blueprint(each.blueprint)

@@ -9,7 +9,7 @@ from stems.storage import Storage
 from stems.tracks import api, docs, download, events, home, library, line, models, page, uploads
 from stems.tracks.hub import Hub
 from stems.tracks.intake import Intake
-from stems.tracks.limits import Transfers
+from stems.tracks.limits import DOWNLOADS, UPLOADS, Transfers
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -25,7 +25,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         logs.configure(settings, "tracks", client)
         metrics.serve(settings.metrics_port, *metrics.FUNCTION)
     storage, intake, queue = Storage(settings), Intake(settings), jobs.Jobs(client)
-    index, hub, transfers = Index(client, storage), Hub(), Transfers()
+    index, hub = Index(client, storage), Hub()
 
     def ready() -> None:
         storage.ping()
@@ -41,8 +41,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     document = api.register(
         app,
         library.routes(index, storage, queue, intake),
-        download.routes(storage, transfers),
-        uploads.routes(queue, intake, transfers, settings.max_upload_bytes),
+        download.routes(storage, Transfers("downloads", DOWNLOADS)),
+        uploads.routes(queue, intake, Transfers("uploads", UPLOADS), settings.max_upload_bytes),
         line.routes(queue, storage, intake),
         events.routes(events.Reader(client, queue, index, hub), hub),
         models.routes(index, settings.model),

@@ -23,7 +23,7 @@ from stems.tracks.api import IF_NONE_MATCH, SONGHASH, Answer, Routes, header
 from stems.tracks.limits import Transfers
 
 _CHUNK = 256 * 1024
-_BYTES = "application/octet-stream"
+_BYTES = tuple(FORMATS.values())
 _STEM = {
     "in": "path",
     "name": "name",
@@ -38,11 +38,11 @@ def routes(storage: Storage, transfers: Transfers) -> Routes:
     download = Routes("download", "The bytes of a track")
 
     @download.add(
-        "/v1/tracks/<songhash>/<name>",
+        "/v1/tracks/<songhash>/<stem:name>",
         query=schemas.StemQuery,
         good={
-            200: Answer(content_type=_BYTES, headers=("ETag", "Content-Disposition", "Accept-Ranges")),
-            206: Answer(content_type=_BYTES, headers=("ETag", "Content-Range"), description="The part asked for"),
+            200: Answer(content_types=_BYTES, headers=("ETag", "Content-Disposition", "Accept-Ranges")),
+            206: Answer(content_types=_BYTES, headers=("ETag", "Content-Range"), description="The part asked for"),
             304: Answer(description="Unchanged"),
             307: Answer(headers=("Location",), description="At MinIO's, for an hour"),
         },
@@ -67,7 +67,7 @@ def routes(storage: Storage, transfers: Transfers) -> Routes:
     @download.add(
         "/v1/tracks/<songhash>/stems.zip",
         good={
-            200: Answer(content_type="application/zip", headers=("ETag", "Content-Disposition")),
+            200: Answer(content_types=("application/zip",), headers=("ETag", "Content-Disposition")),
             304: Answer(description="Unchanged"),
         },
         bad=(400, 404, 503),
@@ -80,7 +80,7 @@ def routes(storage: Storage, transfers: Transfers) -> Routes:
     @download.add(
         "/v1/tracks/<songhash>/peaks.json",
         good={
-            200: Answer(content_type="application/json", headers=("ETag",)),
+            200: Answer(content_types=("application/json",), headers=("ETag",)),
             304: Answer(description="Unchanged"),
         },
         bad=(400, 404, 503),

@@ -117,7 +117,7 @@ def routes(reader: Reader, hub: Hub) -> Routes:
 
     @events.add(
         "/v1/events",
-        good={200: Answer(content_type=_TYPE)},
+        good={200: Answer(content_types=(_TYPE,))},
         bad=(400, 501, 503),
         parameters=(header("Last-Event-ID", "Begin after this event; without it, now"),),
         more={

@@ -6,11 +6,10 @@ import socket
 import struct
 from typing import Any
 
-from stems.tracks.limits import THREADS
-
 worker_class = "stems.tracks.server.Worker"
 workers = 1
-threads = THREADS
+# More than downloads and uploads together (limits.py).
+threads = 64
 # Knative's queue-proxy keeps idle connections for 90 s; a server that closes them earlier causes 502s.
 keepalive = 95
 graceful_timeout = 30

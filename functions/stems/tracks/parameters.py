@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from werkzeug.exceptions import BadRequest
 
@@ -25,26 +24,11 @@ def job(text: str) -> str:
 
 
 def options(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a song is to become as the metadata of its upload. Raises BadOptions, BadRequest."""
+    """Return what a song is to become, as `schemas` checks it, as the metadata of its upload. Raises BadOptions."""
     metadata = {}
     for name in ("model", "stems", "format", "callback"):
-        value = given.get(name) or ""
-        text = value if isinstance(value, str) else ",".join(value)
-        if text.strip():
-            metadata[f"x-amz-meta-{name}"] = text.strip()
+        value = given.get(name)
+        if value:
+            metadata[f"x-amz-meta-{name}"] = value if isinstance(value, str) else ",".join(value)
     Options.from_metadata(metadata)
-    _check_url(metadata.get("x-amz-meta-callback"))
     return metadata
-
-
-def _check_url(text: str | None) -> None:
-    """Raise BadRequest unless `text` is an address that can stand in a header."""
-    if text is None:
-        return
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and text.isascii() and text.isprintable()
-    except ValueError:
-        good = False
-    if not good or len(text) > 1024 or " " in text:
-        raise BadRequest(f"callback={text[:200]}: must be an http:// or https:// address in ASCII")

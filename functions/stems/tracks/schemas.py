@@ -1,5 +1,6 @@
 """What goes in and out as JSON and in queries: checked by it, and described by it in the OpenAPI document."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -9,8 +10,15 @@ from marshmallow import Schema, ValidationError, fields, validate
 from stems.options import FORMATS
 
 SONGHASH = "^[0-9a-f]{64}$"
-NAME_LIMIT = 200  # characters of a song's name; in UTF-8 the part of an object's key may have 255 bytes
+NAME_LIMIT = 200
 
+# A file's name, without folders and control characters.
+_NAME = re.compile(r"^(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+$")
+_MODEL = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+_STEM = re.compile(r"^[a-z0-9_]{1,32}$")
+_STEMS = re.compile(r"^[a-z0-9_]{1,32}([, ]+[a-z0-9_]{1,32}){0,15}$")
+_FORMATS = re.compile("^({0})([, ]+({0})){{0,2}}$".format("|".join(FORMATS)))
+_CALLBACK = re.compile(r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][!-~]*)?$")
 _STATES = ("waiting", "separating", "done", "gone", "failed", "cancelled", "dropped")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -28,6 +36,15 @@ class Count(fields.Integer):
         if not (digits and self._low <= int(text) <= self._high):
             raise ValidationError(f"must be a whole number from {self._low} to {self._high}")
         return int(text)
+
+
+class Size(fields.Integer):
+    """A whole number in JSON, where 5.0 is one, too."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+            raise ValidationError("must be a whole number from 1")
+        return int(value)
 
 
 class Flag(fields.Integer):
@@ -195,32 +212,57 @@ class Health(Schema):
     status = text("live or ready")
 
 
-_LIST = {"description": "Stems to make; all of the model's without it"}
+def _callback() -> fields.String:
+    checks = [
+        validate.Length(max=768),
+        validate.Regexp(_CALLBACK, error="must be an http:// or https:// address in ASCII"),
+    ]
+    return fields.String(metadata={"description": "An address that is called when the song ends"}, validate=checks)
+
+
+def _model() -> fields.String:
+    check = validate.Regexp(_MODEL, error="a model's name has letters, digits, _ and - only")
+    return fields.String(metadata={"description": "The model"}, validate=check)
+
+
+def _song_name() -> fields.String:
+    wrong = "must be a file's name, without folders and control characters"
+    checks = [validate.Length(1, NAME_LIMIT), validate.Regexp(_NAME, error=wrong)]
+    return text("The file's name", validate=checks)
 
 
 class Rerun(Schema):
     """How a song is to be separated once more."""
 
-    model = fields.String(metadata={"description": "The model"}, validate=validate.Length(max=64))
-    stems = fields.List(fields.String(), metadata=_LIST, validate=validate.Length(max=32))
-    format = fields.List(fields.String(validate=validate.OneOf(FORMATS)), metadata={"description": "mp3 without it"})
+    model = _model()
+    stems = fields.List(
+        fields.String(validate=validate.Regexp(_STEM, error="{input!r} is not the name of a stem")),
+        metadata={"description": "Stems to make; all of the model's without it"},
+        validate=validate.Length(max=16),
+    )
+    format = fields.List(
+        fields.String(validate=validate.OneOf(FORMATS, error="{input!r} is not one of {choices}")),
+        metadata={"description": "mp3 without it"},
+        validate=validate.Length(max=3),
+    )
 
 
 class Song(Rerun):
     """A song that is to be uploaded."""
 
-    name = text("The file's name", validate=validate.Length(1, NAME_LIMIT))
-    size = fields.Integer(
-        strict=True, validate=validate.Range(1), metadata={"description": "Its size in bytes, where it is known"}
+    name = _song_name()
+    size = Size(
+        validate=validate.Range(1, error="must be a whole number from 1"),
+        metadata={"description": "Its size in bytes, where it is known"},
     )
-    callback = fields.String(metadata={"description": "Called when the song ends", "format": "uri"})
+    callback = _callback()
 
 
 class ListQuery(Schema):
     """Which tracks."""
 
     limit = Count(1, 1000, load_default=50)
-    cursor = fields.String(metadata={"description": "From `next` of the page before"})
+    cursor = fields.String(metadata={"description": "From `next` of the page before"}, validate=validate.Length(1))
     q = fields.String(
         load_default="", validate=validate.Length(max=NAME_LIMIT), metadata={"description": "How the name begins"}
     )
@@ -251,8 +293,14 @@ class DeleteQuery(Schema):
 class PutQuery(Schema):
     """A song that comes as the body."""
 
-    name = text("The file's name", validate=validate.Length(1, NAME_LIMIT))
-    model = fields.String()
-    stems = fields.String(metadata={"description": "With commas between them"})
-    format = fields.String(metadata={"description": "mp3, flac, wav, with commas between them"})
-    callback = fields.String(metadata={"description": "Called when the song ends", "format": "uri"})
+    name = _song_name()
+    model = _model()
+    stems = fields.String(
+        metadata={"description": "With commas between them"},
+        validate=validate.Regexp(_STEMS, error="must be names of stems with commas between them"),
+    )
+    format = fields.String(
+        metadata={"description": "mp3, flac, wav, with commas between them"},
+        validate=validate.Regexp(_FORMATS, error=f"must be of {', '.join(FORMATS)}, with commas between them"),
+    )
+    callback = _callback()

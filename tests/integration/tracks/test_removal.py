@@ -79,7 +79,7 @@ def test_without_its_upload_a_track_cannot_be_separated_again(empty: Stack) -> N
     track = empty.put(1, upload=upload, vocals_mp3=SONG)
     path = f"/v1/tracks/{track.songhash}/rerun"
     problem(empty.send("POST", path, {"format": ["ogg"]}), 400, "ogg")
-    problem(empty.send("POST", path, {"model": "a/b"}), 422, "model=a/b")
+    problem(empty.send("POST", path, {"model": "a/b"}), 400, "model=a/b")
     empty.upload("a.mp3", b"another song")
     problem(empty.send("POST", path, {}), 404, "a.mp3")
     empty.s3.remove_object("queue", "a.mp3")
