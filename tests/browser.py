@@ -2,10 +2,13 @@
 
 import base64
 import hashlib
+import json
 import os
-import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,24 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from stems import naming
-from stems.options import FORMATS
 from stems.record import ModelInfo, Stem, Track
-from stems.separate.encode import Encoding, encode
+from stems.separate.audio import ffmpeg
 from tests.programs import CHECKOUT, need
 from tests.tracks_stack import Stack
 
 RATE_HZ = 44100
 Samples = NDArray[np.float64]
+# By name of the format, as people ask for it: ffmpeg's arguments. One FLAC has more before its audio than a look takes.
+_ENCODERS: Mapping[str, Sequence[str]] = {
+    "mp3": ("-c:a", "libmp3lame", "-b:a", "320k"),
+    "mp3-128": ("-c:a", "libmp3lame", "-b:a", "128k"),
+    "mp3-v4": ("-c:a", "libmp3lame", "-q:a", "4"),
+    "flac": ("-sample_fmt", "s32", "-bits_per_raw_sample", "24", "-metadata", f"comment={'x' * 60_000}"),
+    "flac-16": ("-sample_fmt", "s16"),
+    "wav": ("-c:a", "pcm_s24le", "-rf64", "auto"),
+    "wav-16": ("-c:a", "pcm_s16le"),
+    "wav-32f": ("-c:a", "pcm_f32le"),
+}
 expect.set_options(timeout=30_000)  # a busy machine is no failure
 
 # Whatever the page connects to the loudspeakers is heard here, too: by an analyser for the spectrum, and by a worklet
@@ -98,31 +111,48 @@ def tone(frequency_hz: float, duration_s: float, level: float = 0.2) -> Samples:
 
 
 def put_song(
-    stack: Stack, name: str, stems: Mapping[str, Samples], formats: Sequence[str] = ("mp3",), number: int = 0
+    stack: Stack,
+    name: str,
+    stems: Mapping[str, Samples],
+    formats: Sequence[str] = ("mp3",),
+    number: int = 0,
+    peaks: Mapping[str, Sequence[int]] | None = None,
 ) -> Track:
-    """Put a track into the bucket and the index, its stems encoded as `separate` encodes them."""
+    """Put a track into the bucket and the index. `formats`: of _ENCODERS.
+
+    `peaks`: those of each stem, where the record is to name an object of them.
+    """
     songhash = hashlib.sha256(f"{name} {number}".encode()).hexdigest()
-    folder = stack.folder / songhash
-    folder.mkdir(exist_ok=True)
     made: list[Stem] = []
     for stem, samples in stems.items():
-        spool = folder / "spool"
-        spool.write_bytes(samples.astype("<f4").tobytes())
         for format in formats:
-            assert format in FORMATS
-            out = folder / f"{stem}.{format}"
-            encode(Encoding(spool, out, format, RATE_HZ, 2, 1.0, {"title": name}))
-            made.append(stack.put_stem(songhash, stem, format, body=out.read_bytes()))
-    shutil.rmtree(folder)
+            encoded = _encoded(samples.astype("<f4").tobytes(), format)
+            made.append(stack.put_stem(songhash, stem, format.partition("-")[0], body=encoded))
     duration_s = len(next(iter(stems.values()))) / RATE_HZ
     model = ModelInfo("demo", "0" * 64, "fp32")
     created_ms = 1_700_000_000_000 + number
+    drawn = naming.peaks_object(songhash) if peaks else ""
+    if peaks:
+        length = round(duration_s * RATE_HZ)
+        body = {"length": length, "sample_rate_hz": RATE_HZ, "stems": peaks}
+        stack.put_object(drawn, json.dumps(body).encode())
+    key, stored = f"in/{name}", tuple(made)
     track = Track(
-        songhash, name, "queue", f"in/{name}", "e" * 32, duration_s, RATE_HZ, 2, model, created_ms, tuple(made)
+        songhash, name, "queue", key, "e" * 32, duration_s, RATE_HZ, 2, model, created_ms, stored, peaks=drawn
     )
     stack.put_object(naming.record_object(songhash), track.to_json())
     stack.index.add(track)
     return track
+
+
+@cache
+def _encoded(samples: bytes, format: str) -> bytes:
+    """Encode raw samples; the same ones once."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / f"out.{format.partition('-')[0]}"
+        command = [ffmpeg(), "-v", "error", "-f", "f32le", "-ar", str(RATE_HZ), "-ac", "2", "-i", "pipe:"]
+        subprocess.run([*command, *_ENCODERS[format], str(out)], input=samples, check=True)
+        return out.read_bytes()
 
 
 def level_db(page: Page, frequency_hz: float) -> float:

@@ -1,5 +1,7 @@
 """Memory of the page's tab with a long song: opened, played, sought through, rendered."""
 
+import contextlib
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -18,15 +20,21 @@ MINUTES = (4, 60)
 
 
 def renderers_mb() -> float:
-    """Return what all tabs of this Chromium hold: memory of their own, and their share of what is shared (Pss)."""
+    """Return what the tabs opened by this process hold: memory of their own, and a share of what is shared (Pss)."""
+    parents: dict[int, int] = {}
     total_kb = 0
     for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdecimal() and b"--type=renderer" in (process / "cmdline").read_bytes():
-                lines = (process / "smaps_rollup").read_text().splitlines()
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if process.name.isdecimal():
+                parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    for number, parent in parents.items():
+        folder = Path(f"/proc/{number}")
+        while parent not in (0, 1, os.getpid()):
+            parent = parents.get(parent, 0)
+        with contextlib.suppress(OSError):
+            if parent == os.getpid() and b"--type=renderer" in (folder / "cmdline").read_bytes():
+                lines = (folder / "smaps_rollup").read_text().splitlines()
                 total_kb += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        except OSError:
-            continue  # it has ended meanwhile
     return total_kb / 1024
 
 

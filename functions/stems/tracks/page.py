@@ -5,9 +5,9 @@ the modules import each other by relative addresses. No build step: the files in
 """
 
 import hashlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from flask import Response, request, send_file
+from flask import Response, request
 from werkzeug.exceptions import NotFound
 
 from stems.config import Settings
@@ -24,12 +24,12 @@ class Page:
 
     def __init__(self, storage_url: str) -> None:
         paths = sorted(path for path in _FOLDER.rglob("*") if path.suffix in _TYPES)
-        self._files = {path.relative_to(_FOLDER).as_posix(): path for path in paths}
+        self._files = {path.relative_to(_FOLDER).as_posix(): path.read_bytes() for path in paths}
         digest = hashlib.sha256()
-        for name, path in self._files.items():
-            digest.update(f"{name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+        for name, body in self._files.items():
+            digest.update(f"{name}\0{len(body)}\0".encode() + body)
         self.digest = digest.hexdigest()[:16]
-        index = self._files.pop("index.html").read_bytes()
+        index = self._files.pop("index.html")
         self._index = index.replace(_PLACEHOLDER, f'"/static/{self.digest}/'.encode())
         # Nothing inline, nothing from elsewhere; songs go to the storage and nowhere else.
         self._policy = "; ".join(
@@ -59,13 +59,16 @@ class Page:
 
     def file(self, digest: str, name: str) -> Response:
         """Answer with one of the files. Raises NotFound, also for those of another version."""
-        path = self._files.get(name)
-        if path is None or digest != self.digest:
+        body = self._files.get(name)
+        if body is None or digest != self.digest:
             raise NotFound(f"/static/{digest}/{name}: this version of the page has no such file")
-        response = send_file(path, mimetype=_TYPES[path.suffix], conditional=True, max_age=_A_YEAR_S)
+        response = Response(body, content_type=f"{_TYPES[PurePosixPath(name).suffix]}; charset=utf-8")
         response.cache_control.public = True
         response.cache_control.immutable = True
+        response.cache_control.max_age = _A_YEAR_S
         response.headers["X-Content-Type-Options"] = "nosniff"
+        response.add_etag()
+        response.make_conditional(request)
         return response
 
 

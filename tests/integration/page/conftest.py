@@ -1,11 +1,14 @@
 """The page in the system's Chromium, on a function whose tracks are put in the bucket by hand."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
+from minio.error import S3Error
 from playwright.sync_api import Browser, Page
 
 from tests.browser import chromium, tab
+from tests.servers import until
 from tests.tracks_stack import Stack
 
 
@@ -22,7 +25,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         for name in ("minio", "redis"):
             stack.start(name)
         for bucket in ("output", "queue"):
-            stack.s3.make_bucket(bucket)
+            until(partial(_made, stack, bucket))
         stack.start("tracks")
         yield stack
         assert "unforeseen error" not in (stack.folder / "tracks.log").read_text()
@@ -31,6 +34,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             stack.kill(name)
         stack.redis.close()
         stack.http.clear()
+
+
+def _made(stack: Stack, bucket: str) -> bool:
+    """Make a bucket; MinIO says that it is ready a moment before it is."""
+    try:
+        stack.s3.make_bucket(bucket)
+    except S3Error as error:
+        if error.code != "XMinioServerNotInitialized":
+            raise
+        return False
+    return True
 
 
 @pytest.fixture

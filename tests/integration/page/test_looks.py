@@ -18,12 +18,14 @@ SERIOUS = {"serious", "critical"}
 AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 LONG = "A very long name that fits into no line of any telephone and is readable nevertheless (Remastered 2024).wav"
 PHONE = {"viewport": {"width": 375, "height": 760}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
+MUSIC = music(0, 20)
 WIDE = {"viewport": {"width": 1280, "height": 860}}
 
 
 # The end of the song is drawn, though nobody heard it yet.
 _DRAWN = """() => {
   const canvas = document.querySelector('[data-stem="other"] canvas.rest');
+  if (!canvas) return false;
   const [from, tall] = [Math.floor(0.9 * canvas.width), canvas.height];
   const { data } = canvas.getContext("2d").getImageData(from, 0, 20, tall);
   return data.filter((value, at) => at % 4 === 3 && value).length > 20 * 0.05 * tall;
@@ -67,7 +69,7 @@ def screen(browser: Browser, url: str, kind: str) -> Iterator[Page]:
 def songs(stack: Stack) -> list[Track]:
     stack.clear()
     names = ["Midnight Train.mp3", "Così fan tutte – Soave sia il vento.flac", LONG, "07 Untitled.m4a"]
-    return [put_song(stack, name, music(number, 20), number=number) for number, name in enumerate(names)]
+    return [put_song(stack, name, MUSIC, number=number) for number, name in enumerate(names)]
 
 
 def queued(stack: Stack, name: str, state: str, **values: object) -> str:
@@ -91,6 +93,12 @@ def line(stack: Stack, songs: list[Track]) -> Iterator[None]:
     stack.redis.zadd(naming.DEAD, {queued(stack, "holiday.mov", "failed", error=error, attempts=1): 1})
     yield
     stack.redis.delete(naming.WAITING, naming.RELAYS, naming.delivering_key("relay"), naming.DEAD)
+
+
+def test_the_empty_page(empty: Stack, screen: Page, kind: str) -> None:
+    screen.goto("/")
+    expect(screen.get_by_text("No songs yet")).to_be_visible()
+    look(screen, f"empty-{kind}")
 
 
 def test_the_first_page(screen: Page, kind: str, line: None) -> None:
@@ -173,6 +181,11 @@ def test_the_keyboard_is_enough(page: Page, songs: list[Track]) -> None:
     page.keyboard.press("Shift+Digit1")
     expect(page.locator(".strip").nth(0).get_by_role("button", name="Solo")).to_have_attribute("aria-pressed", "true")
     expect(page).to_have_url(re.compile(r"#song=[0-9a-f]{64}&mix=.*loop=6\.00-11\.00"))
+    # The link to the content must not take the song away.
+    page.locator("#skip").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#view")).to_be_focused()
+    expect(page.get_by_role("heading", name="Midnight Train")).to_be_visible()
     # They can be switched off, since they are in the way of speech input.
     page.get_by_text("Keyboard shortcuts").click()
     page.get_by_label("Use these keys").uncheck()

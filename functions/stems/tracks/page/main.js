@@ -103,5 +103,9 @@ live.addEventListener("state", showConnection);
 // It has other stems now; what plays is not cut off, but the next way here shows them.
 live.addEventListener("track", ({ detail }) => open?.song === detail.songhash && (open.isOld = true));
 addEventListener("hashchange", route);
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // what stands behind # is the song
+  view.focus();
+});
 followTheme(document.getElementById("theme"));
 route();

@@ -9,11 +9,12 @@ export async function decode(bytes, channels, rate) {
   return decoders.get(key).decodeAudioData(bytes.buffer);
 }
 
-/** Copy samples `from` to `to` of a decoded part, so that the rest of it can be freed; silence where it ends early. */
+/** Return samples `from` to `to` of a decoded part, as a view into it; silence where it ends early. */
 export function cut(decoded, channels, from, to) {
   return Array.from({ length: channels }, (_, channel) => {
-    const samples = new Float32Array(to - from);
     const part = decoded.getChannelData(Math.min(channel, decoded.numberOfChannels - 1)).subarray(from, to);
+    if (part.length === to - from) return part;
+    const samples = new Float32Array(to - from);
     samples.set(part);
     return samples;
   });

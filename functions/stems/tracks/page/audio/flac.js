@@ -1,6 +1,6 @@
 // FLAC: frames say where they stand in the song, so any part is found by a few looks into the file (RFC 9639).
 
-import { cut, decode } from "./decode.js";
+import { decode } from "./decode.js";
 
 const LOOK = 48 * 1024; // bytes fetched to find a frame: more than two frames of 24 bits
 const CLOSE = 2; // seconds: nearer than this, reading on costs less than another look
@@ -8,7 +8,7 @@ const MOST_LOOKS = 24;
 
 /** Open a FLAC; see openSource. `size` in bytes. */
 export async function openFlac(fetchPart, size, signal) {
-  let head = await fetchPart(0, LOOK, signal);
+  const head = await fetchPart(0, LOOK, signal);
   if (name(head) !== "fLaC") throw new Error("this is no FLAC");
   const info = head.slice(8, 42);
   const view = new DataView(info.buffer);
@@ -18,9 +18,11 @@ export async function openFlac(fetchPart, size, signal) {
   if (!length) throw new Error("it does not say how long it is");
   let audio = 4;
   for (let last = false; !last;) {
-    if (audio + 4 > head.length) throw new Error("its audio does not begin where it should");
-    last = head[audio] >= 0x80;
-    audio += 4 + ((head[audio + 1] << 16) | (head[audio + 2] << 8) | head[audio + 3]);
+    // A picture may be megabytes: only the headers of these blocks are looked at.
+    const at = audio + 4 > head.length ? await fetchPart(audio, 4, signal) : head.subarray(audio, audio + 4);
+    if (at.length < 4) throw new Error("its audio does not begin where it should");
+    last = at[0] >= 0x80;
+    audio += 4 + ((at[1] << 16) | (at[2] << 8) | at[3]);
   }
   const file = { info, rate, channels, length, size, block: view.getUint16(0), fetchPart };
   // Frames that are known, by sample; the end counts as one.
@@ -28,11 +30,11 @@ export async function openFlac(fetchPart, size, signal) {
     { sample: 0, at: audio },
     { sample: length, at: size },
   ];
-  const read = (start, end, signal) => readFrames(file, start, end, signal);
-  return { length, rate, channels, read };
+  const part = (start, end, signal) => decodePart(file, start, end, signal);
+  return { length, rate, channels, part };
 }
 
-async function readFrames(file, start, end, signal) {
+async function decodePart(file, start, end, signal) {
   const from = await seek(file, start, signal);
   const wanted = Math.min(end, file.length);
   let bytes = new Uint8Array(0);
@@ -49,8 +51,7 @@ async function readFrames(file, start, end, signal) {
   }
   remember(file, { sample: reached.sample, at: from.at + reached.at });
   const decoded = await decode(asFile(file, bytes.subarray(0, reached.at)), file.channels, file.rate);
-  const offset = start - from.sample;
-  return cut(decoded, file.channels, offset, offset + end - start);
+  return { buffer: decoded, offset: start - from.sample };
 }
 
 /** Go from frame to frame until one begins at `wanted` or later; return the last one found. */

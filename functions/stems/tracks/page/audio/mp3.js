@@ -1,9 +1,11 @@
-// MP3 of constant bit rate, as `separate` encodes it: any run of frames is found by arithmetic and decoded by itself.
+// MP3 as `separate` encodes it: any run of frames is decoded by itself, found by arithmetic where the bit rate is
+// constant, and by walking to it where it is not.
 //
 // A frame needs its predecessors: the bit reservoir reaches back 511 bytes, the overlap of the transform one frame,
 // the filter bank another half. So some frames more are decoded in front and thrown away.
 
-import { cut, decode } from "./decode.js";
+import { decode } from "./decode.js";
+import { FrameIndex } from "./frames.js";
 
 const BIT_RATES_KBIT = [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
 const RATES_HZ = [44100, 48000, 32000];
@@ -11,6 +13,7 @@ const FRAME = 1152; // samples
 const DECODER_DELAY = 529; // samples by which every decoder is late (LAME's technical FAQ)
 const RESERVOIR = 511; // bytes
 const OVERHEAD = 38; // bytes of a frame that are not audio: header, checksum, side information
+const LEAST_FRAME = 96; // bytes: 32 kbit/s at 48 kHz
 const SLACK = 4; // bytes by which padding may move a frame
 
 /** Open an MP3; see openSource. `size` in bytes. */
@@ -26,21 +29,27 @@ export async function openMp3(fetchPart, size, signal) {
   if (!first) throw new Error("no MPEG-1 layer III frame where the audio should begin");
   const tag = infoTag(head, first);
   const file = { base: at + first.bytes, size, ...first, ...tag, average: (144 * first.bitRate) / first.rate };
-  file.warmUp = 2 + Math.ceil(RESERVOIR / (file.average - OVERHEAD));
-  const read = (start, end, signal) => readFrames(file, fetchPart, start, end, signal);
-  return { length: tag.length, rate: first.rate, channels: first.channels, read };
+  const least = tag.isConstant ? file.average : LEAST_FRAME;
+  file.warmUp = 2 + Math.ceil(RESERVOIR / (least - OVERHEAD));
+  const index = new FrameIndex(fetchPart, header, file);
+  file.span = tag.isConstant
+    ? (first, count) => constantSpan(file, first, count)
+    : (first, count, signal) => index.span(first, count, signal);
+  const part = (start, end, signal) => decodePart(file, fetchPart, start, end, signal);
+  return { length: tag.length, rate: first.rate, channels: first.channels, part };
 }
 
-async function readFrames(file, fetchPart, start, end, signal) {
+async function decodePart(file, fetchPart, start, end, signal) {
   const skip = file.delay + DECODER_DELAY;
-  const first = Math.max(0, Math.floor((start + skip) / FRAME) - file.warmUp);
-  const count = Math.min(file.frames, Math.ceil((end + skip) / FRAME)) - first;
-  const expected = file.base + first * file.average;
-  const from = Math.max(file.base, Math.floor(expected) - SLACK);
-  const to = Math.ceil(file.base + (first + count) * file.average) + SLACK;
+  const wanted = Math.max(0, Math.floor((start + skip) / FRAME) - file.warmUp);
+  const span = await file.span(wanted, Math.min(file.frames, Math.ceil((end + skip) / FRAME)) - wanted, signal);
+  const { first, count, from, to } = span;
   const bytes = await fetchPart(from, to - from, signal);
-  const begin = sync(bytes, file);
-  if (begin === null || Math.abs(from + begin - expected) > SLACK) throw new Error("its bit rate is not constant");
+  const begin = file.isConstant ? sync(bytes, file) : 0;
+  const expected = file.base + first * file.average;
+  if (begin === null || (file.isConstant && Math.abs(from + begin - expected) > SLACK)) {
+    throw new Error("its bit rate is not constant, as it says");
+  }
   let finish = begin;
   for (let frame = 0; frame < count; frame++) {
     const found = header(bytes, finish);
@@ -52,7 +61,13 @@ async function readFrames(file, fetchPart, start, end, signal) {
   const lost = count * FRAME - decoded.length;
   const offset = start + skip - first * FRAME - lost;
   if (lost < 0 || offset < 0) throw new Error(`this browser decodes ${decoded.length} samples of ${count} frames`);
-  return cut(decoded, file.channels, offset, offset + end - start);
+  return { buffer: decoded, offset };
+}
+
+/** Say between which bytes some frames of a constant bit rate lie; padding moves them by less than SLACK. */
+function constantSpan({ base, average }, first, count) {
+  const from = Math.max(base, Math.floor(base + first * average) - SLACK);
+  return { first, count, from, to: Math.ceil(base + (first + count) * average) + SLACK };
 }
 
 /** Find the first frame near the beginning of `bytes`: one that another one of the same kind follows. */
@@ -82,12 +97,12 @@ function infoTag(head, first) {
   const view = new DataView(head.buffer, head.byteOffset);
   const name = String.fromCharCode(...head.subarray(at, at + 4));
   // `Info` stands for a constant bit rate, `Xing` for any other; 15: all four fields of the old tag are there.
-  if (name !== "Info" || view.getUint32(at + 4) !== 15) throw new Error("it has no LAME tag of a constant bit rate");
+  if (!["Info", "Xing"].includes(name) || view.getUint32(at + 4) !== 15) throw new Error("it has no LAME tag");
   const frames = view.getUint32(at + 8);
   const lame = at + 120;
   const delay = (head[lame + 21] << 4) | (head[lame + 22] >> 4);
   const padding = ((head[lame + 22] & 15) << 8) | head[lame + 23];
-  return { frames, delay, length: frames * FRAME - delay - padding };
+  return { isConstant: name === "Info", frames, delay, length: frames * FRAME - delay - padding };
 }
 
 function id3Size(head) {

@@ -3,6 +3,8 @@
 // All stems of a window start at the same frame of the context's clock, and only when all of them are there; where
 // one is late, all wait. Memory holds a few windows, whatever the song's length.
 
+import { cut } from "./decode.js";
+
 export const WINDOW = 1152 * 224; // samples: 5.9 s, a whole number of MP3 frames
 const KEPT_WINDOWS = 4;
 const AHEAD_S = 4; // scheduled beyond what is heard
@@ -180,9 +182,9 @@ export class Player extends EventTarget {
       while (run === this.run && this.next.frame < this.frame() + AHEAD_S * this.rate) {
         const { sample } = this.next;
         if (sample >= this.length && !this.isLooping(sample)) break;
-        const buffers = await this.window(Math.floor(sample / WINDOW));
+        const parts = await this.window(Math.floor(sample / WINDOW));
         if (run !== this.run) return;
-        this.schedule(buffers);
+        this.schedule(parts);
       }
       if (run === this.run) this.prefetch();
     } catch (error) {
@@ -192,7 +194,7 @@ export class Player extends EventTarget {
     }
   }
 
-  schedule(buffers) {
+  schedule(parts) {
     const { sample } = this.next;
     const start = Math.floor(sample / WINDOW) * WINDOW;
     const looping = this.isLooping(sample);
@@ -200,11 +202,12 @@ export class Player extends EventTarget {
     const earliest = this.frame() + Math.round(LEAD_S * this.rate);
     // Late: all stems begin again together, later.
     const frame = this.next.frame >= this.frame() + 128 ? this.next.frame : earliest;
-    const nodes = [...buffers].map(([stem, buffer]) => {
+    const nodes = [...parts].map(([stem, { buffer, offset, reach }]) => {
       const node = new AudioBufferSourceNode(this.context, { buffer });
       node.connect(this.nodes.get(stem).gain);
       node.onended = () => node.disconnect();
-      node.start(frame / this.rate, (sample - start) / this.rate, (end - sample) / this.rate);
+      const length = Math.max(0, Math.min(end, reach) - sample); // a stem may be shorter than the others
+      node.start(frame / this.rate, (offset + sample - start) / this.rate, length / this.rate);
       return node;
     });
     this.plan.push({ frame, sample, length: end - sample, nodes });
@@ -216,7 +219,7 @@ export class Player extends EventTarget {
     if (index * WINDOW < this.length) this.window(index).catch(() => {}); // asked for again when its turn comes
   }
 
-  /** Return the AudioBuffers of a window by stem; the last few windows are kept. */
+  /** Return the parts of a window by stem, as `decode` does; the last few windows are kept. */
   window(index) {
     const known = this.windows.get(index);
     this.windows.delete(index); // the most recent one stands last
@@ -227,35 +230,34 @@ export class Player extends EventTarget {
       abort.abort();
       this.windows.delete(oldest);
     }
-    return window.buffers;
+    return window.parts;
   }
 
   load(index) {
     const abort = new AbortController();
-    const buffers = this.decode(index, abort.signal).catch((error) => {
+    const parts = this.decode(index, abort.signal).catch((error) => {
       if (this.windows.get(index)?.abort === abort) this.windows.delete(index);
       throw error;
     });
-    return { abort, buffers };
+    return { abort, parts };
   }
 
+  /** Decode a window: a Map of stem to {buffer, offset, reach}; `reach`: the sample at which window or stem ends. */
   async decode(index, signal) {
     const start = index * WINDOW;
     const end = Math.min(start + WINDOW, this.length);
-    const read = async ([stem, source]) => [stem, await readPadded(source, start, end, signal)];
-    const samples = new Map(await Promise.all([...this.sources].map(read)));
-    this.dispatchEvent(new CustomEvent("window", { detail: { start, samples } }));
-    return new Map([...samples].map(([stem, channels]) => [stem, this.buffer(channels)]));
-  }
-
-  buffer(channels) {
-    const buffer = new AudioBuffer({
-      numberOfChannels: channels.length,
-      length: channels[0].length,
-      sampleRate: this.rate,
-    });
-    channels.forEach((samples, channel) => buffer.copyToChannel(samples, channel));
-    return buffer;
+    const decode = async ([stem, source]) => {
+      const reach = Math.min(end, source.length);
+      return [stem, { ...(await source.part(start, reach, signal)), reach }];
+    };
+    const within = [...this.sources].filter(([, source]) => source.length > start);
+    const parts = new Map(await Promise.all(within.map(decode)));
+    const views = [...parts].map(([stem, { buffer, offset, reach }]) => [
+      stem,
+      cut(buffer, buffer.numberOfChannels, offset, offset + reach - start),
+    ]);
+    this.dispatchEvent(new CustomEvent("window", { detail: { start, samples: new Map(views) } }));
+    return parts;
   }
 
   fail(error) {

@@ -5,6 +5,7 @@
 // AudioWorklet do) nor code of ours, and runs off the main thread.
 
 import { patiently, Problem, problemOf } from "../api.js";
+import { cut } from "./decode.js";
 import { openFlac } from "./flac.js";
 import { openMp3 } from "./mp3.js";
 import { openWav } from "./wav.js";
@@ -17,8 +18,9 @@ export const PREFERRED = ["mp3", "flac", "wav"];
 /**
  * Open a stem ({stem, format, url, size, etag} of the track).
  *
- * Returns {length, rate, channels, read}: samples, Hz, and `read(start, end, signal)`, which resolves to one
- * Float32Array of end - start samples per channel. Rejects with Problem.
+ * Returns {length, rate, channels, part, read}: samples, Hz; `part(start, end, signal)` resolves to {buffer, offset}: an
+ * AudioBuffer in which sample `start` stands at `offset`; `read(start, end, signal)` to one Float32Array of end - start
+ * samples per channel. Rejects with Problem.
  */
 export async function openSource(stem, signal) {
   const open = OPENERS[stem.format];
@@ -28,7 +30,12 @@ export async function openSource(stem, signal) {
     throw named(error, stem);
   };
   const source = await open(fetchPart, stem.size, signal).catch(fail);
-  return { ...source, read: (start, end, signal) => source.read(start, end, signal).catch(fail) };
+  const part = (start, end, signal) => source.part(start, end, signal).catch(fail);
+  const read = async (start, end, signal) => {
+    const { buffer, offset } = await part(start, end, signal);
+    return cut(buffer, source.channels, offset, offset + end - start);
+  };
+  return { ...source, part, read };
 }
 
 /** Fetch `length` bytes of a stem from `offset` (fewer at its end) as a Uint8Array. */

@@ -1,5 +1,7 @@
-// WAV (and RF64) with 16 or 24 bits, as `separate` writes it: no decoder is needed.
+// WAV (and RF64) with 16 or 24 bits or floats, as `separate` writes it: no decoder is needed.
 
+const FLOAT = 3;
+const EXTENSIBLE = 0xfffe;
 const SCAN = 4096; // bytes in which the chunks before the samples lie
 
 /** Open a WAV; see openSource. `size` in bytes. */
@@ -15,35 +17,43 @@ export async function openWav(fetchPart, size, signal) {
     if (name(head, at) === "data" && format) {
       // RF64 says 2^32 - 1 here; nothing but tags may follow, which the length tells from samples below 4 GiB.
       const bytes = kind === "RF64" ? size - at - 8 : Math.min(length, size - at - 8);
-      const read = (start, end, signal) => readSamples(format, fetchPart, at + 8, start, end, signal);
-      return { length: Math.floor(bytes / format.frame), rate: format.rate, channels: format.channels, read };
+      const part = (start, end, signal) => decodePart(format, fetchPart, at + 8, start, end, signal);
+      return { length: Math.floor(bytes / format.frame), rate: format.rate, channels: format.channels, part };
     }
     at += 8 + length + (length & 1);
   }
   throw new Error("its samples do not begin where they should");
 }
 
-async function readSamples({ frame, channels, bytes }, fetchPart, base, start, end, signal) {
+async function decodePart({ rate, frame, channels, bytes, isFloat }, fetchPart, base, start, end, signal) {
   const part = await fetchPart(base + start * frame, (end - start) * frame, signal);
-  const made = Array.from({ length: channels }, () => new Float32Array(end - start));
+  const buffer = new AudioBuffer({ numberOfChannels: channels, length: end - start, sampleRate: rate });
+  const made = Array.from({ length: channels }, (_, channel) => buffer.getChannelData(channel));
   const frames = Math.floor(part.length / frame);
+  const view = new DataView(part.buffer, part.byteOffset);
+  const sample = isFloat ? (at) => view.getFloat32(at, true) : whole(part, bytes);
   for (let i = 0, at = 0; i < frames; i++) {
-    for (let channel = 0; channel < channels; channel++, at += bytes) {
-      // Into the upper bytes of an integer, so that its sign is right.
-      const low = bytes === 3 ? part[at] << 8 : 0;
-      const value = low | (part[at + bytes - 2] << 16) | (part[at + bytes - 1] << 24);
-      made[channel][i] = value / 0x80000000;
-    }
+    for (let channel = 0; channel < channels; channel++, at += bytes) made[channel][i] = sample(at);
   }
-  return made;
+  return { buffer, offset: 0 };
+}
+
+/** Return what reads a whole number of 16 or 24 bits as a sample: in the upper bytes its sign is right. */
+function whole(part, bytes) {
+  const low = bytes === 3 ? (at) => part[at] << 8 : () => 0;
+  return (at) => (low(at) | (part[at + bytes - 2] << 16) | (part[at + bytes - 1] << 24)) / 0x80000000;
 }
 
 function fmt(view, at) {
+  const tag = view.getUint16(at, true);
   const channels = view.getUint16(at + 2, true);
   const rate = view.getUint32(at + 4, true);
   const bits = view.getUint16(at + 14, true);
-  if (bits !== 16 && bits !== 24) throw new Error(`it has ${bits} bits a sample, not 16 or 24`);
-  return { channels, rate, bytes: bits / 8, frame: (channels * bits) / 8 };
+  const isFloat = (tag === EXTENSIBLE ? view.getUint16(at + 24, true) : tag) === FLOAT;
+  if (isFloat ? bits !== 32 : bits !== 16 && bits !== 24) {
+    throw new Error(`it has ${bits} bits a sample, neither whole numbers of 16 or 24 nor floats of 32`);
+  }
+  return { channels, rate, isFloat, bytes: bits / 8, frame: (channels * bits) / 8 };
 }
 
 function name(bytes, at) {
