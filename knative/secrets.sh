@@ -14,7 +14,10 @@ fill() {
     shift
     [ -e "$file" ] && return
     for name; do
-        echo "$name=$(random)"
+        case $name in
+            *CALLBACK_SECRET) echo "$name=whsec_$(random)" ;;
+            *) echo "$name=$(random)" ;;
+        esac
     done >"$file.new"
     mv "$file.new" "$file"
     echo "$file: written" >&2
@@ -24,3 +27,4 @@ umask 077
 fill minio-root.env MINIO_ROOT_USER MINIO_ROOT_PASSWORD
 fill minio-users.env STEMS_SEPARATE_SECRET_KEY STEMS_TRACKS_SECRET_KEY STEMS_RELAY_SECRET_KEY STEMS_UPLOADER_SECRET_KEY
 fill redis.env REDIS_PASSWORD
+fill callback.env STEMS_CALLBACK_SECRET

@@ -33,6 +33,8 @@ _MADE = """
 ---
 {apiVersion: v1, kind: Secret, metadata: {name: redis}, data: {REDIS_PASSWORD: eA==}}
 ---
+{apiVersion: v1, kind: Secret, metadata: {name: callback}, data: {STEMS_CALLBACK_SECRET: eA==}}
+---
 apiVersion: v1
 kind: Secret
 metadata: {name: minio-users}

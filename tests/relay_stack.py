@@ -224,8 +224,8 @@ class Stack:
         self.redis.close()
         self.http.clear()
 
-    def put(self, key: str, data: bytes = b"", stems: str = "") -> str:
-        body, metadata = data or key.encode(), {"x-amz-meta-stems": stems} if stems else {}
+    def put(self, key: str, data: bytes = b"", **options: str) -> str:
+        body, metadata = data or key.encode(), {name.replace("_", "-"): value for name, value in options.items()}
         return self.s3.put_object("queue", key, BytesIO(body), len(body), metadata=dict(metadata)).etag or ""
 
     def announce(self, *keys: str) -> list[str]:

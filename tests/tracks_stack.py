@@ -44,6 +44,7 @@ class Stack:
             "STEMS_S3_ACCESS_KEY": USER,
             "STEMS_S3_SECRET_KEY": PASSWORD,
             "STEMS_REDIS_URL": f"redis://127.0.0.1:{self.ports['redis']}/0",
+            "STEMS_APIV1_MAX_MB": "6",
         }
         self.settings = Settings.from_env(self.environ)
         self.http = urllib3.PoolManager(retries=False, timeout=20)

@@ -1,19 +1,21 @@
-"""One line worked off: take what is due, deliver it, enter the answer. The relay has one for songs, one for replies."""
+"""One line worked off: take what is due, deliver it, enter the answer. The relay has one for each line."""
 
 import asyncio
 import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import redis
 
 from stems import metrics, naming, trace
 from stems.config import Settings
 from stems.contract import Reply, Upload
-from stems_relay.inbox import Inbox, Taken
-from stems_relay.sink import Answer, Sink, Verdict
+from stems_relay.callback import Callback, News
+from stems_relay.inbox import Inbox, Message, Taken
+from stems_relay.sink import Answer, Verdict
 
 _log = logging.getLogger(__name__)
 
@@ -22,22 +24,35 @@ _PAUSE_MAX_S = 5.0  # how long the courier looks away from a sink that is away
 _PATIENCE = 10  # so often a song keeps its place in line though the sink is unable to take it
 
 
-class Courier:
-    """Delivers from one line (its key) to one sink, `limit` at a time.
+class Receiver(Protocol):
+    """Who takes what stands in a line."""
 
-    `on_dead` is told of each dead letter and why; `replies`: what the sink answers is to be passed on.
+    async def deliver(self, message: Any, /) -> Answer:
+        """Deliver, and return what the answer means."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
+class Courier:
+    """Delivers from one line (its key) to its receiver, `limit` at a time.
+
+    `on_dead` is told of each song that is a dead letter, and why; `news` knows what is to be said of songs that ended.
+    `max_attempts` and `backoff_max_s` are by default those of the settings.
     """
 
     def __init__(
         self,
         settings: Settings,
         inbox: Inbox,
-        sink: Sink,
+        sink: Receiver,
         *,
         line: str = naming.WAITING,
         limit: int,
-        on_dead: Callable[[Upload | Reply, str], Awaitable[None]],
-        replies: bool = False,
+        on_dead: Callable[[Upload, str], Awaitable[None]] | None = None,
+        news: News | None = None,
+        max_attempts: int | None = None,
+        backoff_max_s: float | None = None,
     ) -> None:
         self._settings = settings
         self._inbox = inbox
@@ -45,7 +60,9 @@ class Courier:
         self._line = line
         self._limit = limit
         self._on_dead = on_dead
-        self._replies = replies
+        self._news = news
+        self._max_attempts = max_attempts or settings.max_attempts
+        self._backoff_max_s = backoff_max_s or settings.backoff_max_s
         self._work = asyncio.Event()
         # By task: after Redis lost its data, a song may be delivered twice at once.
         self._in_flight: dict[asyncio.Task[None], str] = {}
@@ -99,7 +116,7 @@ class Courier:
         message = taken.message
         with trace.handling(message.place):
             started = time.monotonic()
-            if taken.attempts > self._settings.max_attempts:  # it may be this song that kills relays
+            if taken.attempts > self._max_attempts:  # it may be this song that kills relays
                 answer = Answer(
                     Verdict.DEAD, f"{taken.attempts - 1} deliveries, and the relay ended before the last answer"
                 )
@@ -121,7 +138,7 @@ class Courier:
     async def _enter(self, taken: Taken, answer: Answer, seconds: float) -> None:
         settings, settle, extra = self._settings, self._inbox.settle, _extra(taken)
         # The bound on the exponent: a song may be tried for days while the sink is away.
-        backoff_s = min(settings.backoff_max_s, settings.backoff_s * 2.0 ** min(taken.tries - 1, 30))
+        backoff_s = min(self._backoff_max_s, settings.backoff_s * 2.0 ** min(taken.tries - 1, 30))
         backoff_s *= random.uniform(0.5, 1)  # songs that failed together come back apart
         verdict, asked_s = answer.verdict, answer.retry_after_s
         # A sink that serves others and is unable to take this song again and again speaks of the song.
@@ -132,7 +149,7 @@ class Courier:
             self._served = verdict not in {Verdict.AWAY, Verdict.UNABLE}
         match verdict:
             case Verdict.DONE | Verdict.GONE:
-                entered = await settle(taken, verdict.value, reply=self._reply(taken, answer))
+                entered = await settle(taken, verdict.value, news=self._done(taken, answer))
                 _log.info("%s", entered, extra={**extra, "seconds": round(seconds, 2)})
             case Verdict.AWAY | Verdict.UNABLE:
                 delay_s = min(asked_s or backoff_s, _PAUSE_MAX_S)
@@ -142,7 +159,7 @@ class Courier:
             case Verdict.BUSY:
                 await settle(taken, "waiting", error=answer.reason, delay_s=asked_s or backoff_s, refund=True)
                 _log.info("busy: %s", answer.reason, extra=extra)
-            case Verdict.RETRY if taken.attempts < settings.max_attempts:
+            case Verdict.RETRY if taken.attempts < self._max_attempts:
                 await settle(taken, "waiting", error=answer.reason, delay_s=max(backoff_s, asked_s or 0))
                 _log.warning("attempt %d failed: %s", taken.attempts, answer.reason, extra=extra)
             case Verdict.RETRY:
@@ -152,24 +169,28 @@ class Courier:
                 await self._bury(taken, answer.reason)
         self._count(taken.message, verdict, answer, seconds)
 
-    def _count(self, message: Upload | Reply, verdict: Verdict, answer: Answer, seconds: float) -> None:
+    def _count(self, message: Message, verdict: Verdict, answer: Answer, seconds: float) -> None:
         if isinstance(message, Upload):
             age_s = time.time() - message.uploaded_ms / 1000
-            metrics.delivered("songs", verdict.value, seconds, answer.timings_s, age_s)
+            metrics.delivered(naming.SONGS, verdict.value, seconds, answer.timings_s, age_s)
         else:
-            metrics.delivered("replies", verdict.value, seconds, {}, 0)
+            metrics.delivered(naming.kind(message.job), verdict.value, seconds, {}, 0)
 
-    def _reply(self, taken: Taken, answer: Answer) -> Reply | None:
-        if not self._replies:
-            return None
-        return Reply.from_http(taken.delivery, taken.message.key, answer.headers, answer.body)
+    def _done(self, taken: Taken, answer: Answer) -> Sequence[Reply | Callback]:
+        if self._news is None or not isinstance(taken.message, Upload):
+            return ()
+        return self._news.of_done(taken.delivery, taken.message, answer, gone=answer.verdict is Verdict.GONE)
 
     async def _bury(self, taken: Taken, reason: str) -> None:
         """Make the job a dead letter and have it said where it matters."""
-        if await self._inbox.settle(taken, "failed", error=reason) != "failed":
+        news: Sequence[Reply | Callback] = ()
+        if self._news and isinstance(taken.message, Upload):
+            news = self._news.of_dead(taken.delivery, taken.message, reason)
+        if await self._inbox.settle(taken, "failed", error=reason, news=news) != "failed":
             return
         _log.error("dead letter: %s", reason, extra=_extra(taken))
-        await self._on_dead(taken.message, reason)
+        if self._on_dead and isinstance(taken.message, Upload):
+            await self._on_dead(taken.message, reason)
 
 
 def _extra(taken: Taken) -> dict[str, str]:

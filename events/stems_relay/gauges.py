@@ -9,8 +9,6 @@ from prometheus_client.registry import Collector
 
 from stems import metrics, naming
 
-_LINES = {"songs": (naming.WAITING, naming.DEAD), "replies": (naming.REPLIES, naming.DEAD_REPLIES)}
-
 
 class Gauges(Collector):
     """Sets the gauges of the lines and returns them; with Redis away, only that it is."""
@@ -34,19 +32,19 @@ class Gauges(Collector):
         relays = self._redis.zrange(naming.RELAYS, 0, -1)
         pipe = self._redis.pipeline(transaction=False)
         pipe.llen(naming.NOTIFICATIONS)
-        for waiting, dead in _LINES.values():
+        for waiting, dead in naming.LINES.values():
             pipe.zcard(dead).zcount(waiting, "-inf", now_ms).zcount(waiting, f"({now_ms}", "+inf")
             pipe.zrange(waiting, 0, 0, withscores=True)
         for relay in relays:
             pipe.smembers(naming.delivering_key(relay))
         unread, *found = pipe.execute()
         # No more than may be in flight.
-        delivering = [job for jobs in found[4 * len(_LINES) :] for job in jobs]
+        delivering = [job for jobs in found[4 * len(naming.LINES) :] for job in jobs]
         metrics.NOTIFICATIONS.set(unread)
         metrics.RELAYS.set(len(relays))
-        for number, line in enumerate(_LINES):
+        for number, line in enumerate(naming.LINES):
             dead, due, delayed, oldest = found[4 * number : 4 * number + 4]
-            in_flight = sum(naming.is_reply(job) == (line == "replies") for job in delivering)
+            in_flight = sum(naming.kind(job) == line for job in delivering)
             states = {"waiting": due, "delayed": delayed, "delivering": in_flight, "dead": dead}
             for state in metrics.STATES:
                 metrics.QUEUE.labels(line, state).set(states[state])

@@ -1,9 +1,9 @@
-"""The lines in Redis, of songs and of replies, as one relay sees them: read notifications, take, enter the answers."""
+"""The lines in Redis (songs, replies, callbacks) as one relay sees them: read notifications, take, enter answers."""
 
 import hashlib
 import json
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from stems.contract import Reply, Upload, is_new_object, records
 from stems.errors import BadNotification
 from stems.jobs import FINISHED_TTL_S
 from stems_relay import scripts
+from stems_relay.callback import Callback
 
 # How long BLMOVE waits; the client's own timeout must be longer.
 _BLOCK_S = 2.0
@@ -25,13 +26,17 @@ _CONNECTIONS = 16
 # A notification has some kilobytes. What is longer is none, and costs the memory of all who look at the dead letters.
 _PAYLOAD_LIMIT = 1_000_000
 DELAY_LIMIT_S = 3600.0
+# So many dead callbacks are kept: any uploader can name receivers that do not exist.
+_DEAD_CALLBACKS = 1000
+
+Message = Upload | Reply | Callback
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
     """A job to deliver. `attempts` counts this delivery, `tries` also those that were no attempt."""
 
-    message: Upload | Reply
+    message: Message
     delivery: str
     attempts: int
     tries: int
@@ -133,7 +138,7 @@ class Inbox:
         job, data = answer[0].decode(), dict(zip(answer[2::2], answer[3::2], strict=True))
         try:
             record = json.loads(data[b"record"])
-            message = Reply.from_record(job, record) if naming.is_reply(job) else Upload.from_record(record)
+            message = _message(job, record)
         except (ValueError, BadNotification) as error:
             await self._move(job, delivery, "failed", error=f"its record in Redis is damaged: {error}")
             return 0.0
@@ -147,17 +152,16 @@ class Inbox:
         error: str = "",
         delay_s: float | None = None,
         refund: bool = False,
-        reply: Reply | None = None,
+        news: Sequence[Reply | Callback] = (),
     ) -> str:
         """Enter the answer to a delivery: `done`, `gone`, `failed`, or `waiting` again.
 
         `delay_s`: due so much later; None: in its old place. `refund`: the song was not tried, the attempt does not
-        count. `reply` enters the line of replies. Returns what was entered: `waiting` when the song was uploaded again
-        meanwhile, `cancelled` when it was cancelled, `stale` when the job has been taken over. May be repeated until it
-        returns.
+        count. `news` enter their lines. Returns what was entered: `waiting` when the song was uploaded again meanwhile,
+        `cancelled` when it was cancelled, `stale` when the job has been taken over. May be repeated until it returns.
         """
         return await self._move(
-            taken.message.job, taken.delivery, state, error=error, delay_s=delay_s, refund=refund, reply=reply
+            taken.message.job, taken.delivery, state, error=error, delay_s=delay_s, refund=refund, news=news
         )
 
     async def _move(
@@ -169,16 +173,19 @@ class Inbox:
         error: str = "",
         delay_s: float | None = None,
         refund: bool = False,
-        reply: Reply | None = None,
+        news: Sequence[Reply | Callback] = (),
     ) -> str:
         line, dead = naming.lines(job)
-        # A reply that was delivered says nothing more; a song is known for a while.
-        ttl_s = 0 if naming.is_reply(job) else FINISHED_TTL_S
+        # What was said of a song says nothing more; a song is known for a while.
+        ttl_s = FINISHED_TTL_S if naming.kind(job) == naming.SONGS else 0
+        kept = _DEAD_CALLBACKS if dead == naming.DEAD_CALLBACKS else 0
         delay_ms = "" if delay_s is None else int(1000 * min(delay_s, DELAY_LIMIT_S))
         keys = [naming.job_key(job), self._delivering, line, naming.ATTEMPTS, dead]
-        keys += [naming.job_key(reply.job) if reply else "", naming.REPLIES, naming.PACE]
-        args: list[Any] = [job, delivery, to, delay_ms, int(refund), ttl_s, error]
-        args += [reply.job, reply.key.encode(errors="replace"), json.dumps(reply.record)] if reply else ["", "", ""]
+        keys += [naming.PACE]
+        args: list[Any] = [job, delivery, to, delay_ms, int(refund), ttl_s, error, kept]
+        for each in news:
+            keys += [naming.job_key(each.job), naming.lines(each.job)[0]]
+            args += [each.job, each.key.encode(errors="replace"), json.dumps(each.record)]
         return str((await self._settle(keys=keys, args=args)).decode())
 
     async def error(self, job: str) -> str:
@@ -194,7 +201,8 @@ class Inbox:
         await self._say(DELAY_LIMIT_S, alive=False)
 
     async def _say(self, silent_s: float, *, alive: bool) -> int:
-        keys = [naming.RELAYS, naming.NOTIFICATIONS, naming.WAITING, naming.ATTEMPTS, naming.REPLIES]
+        keys = [naming.RELAYS, naming.NOTIFICATIONS, naming.WAITING, naming.ATTEMPTS]
+        keys += [naming.REPLIES, naming.CALLBACKS]
         return int(await self._beat(keys=keys, args=[self.name, int(silent_s * 1000), int(alive), FINISHED_TTL_S]))
 
     async def delivering(self) -> set[str]:
@@ -209,6 +217,17 @@ class Inbox:
         """Tell whether it is this relay's turn to sweep: one relay does, once in `every_s`."""
         answer: Awaitable[Any] = self._redis.set(naming.SWEEP_LOCK, self.name, nx=True, px=max(1, int(every_s * 1000)))
         return bool(await answer)
+
+
+def _message(job: str, record: Any) -> Message:
+    """Read what stands in line under this id. Raises BadNotification or ValueError."""
+    match naming.kind(job):
+        case "replies":
+            return Reply.from_record(job, record)
+        case "callbacks":
+            return Callback.from_record(job, record)
+        case _:
+            return Upload.from_record(record)
 
 
 def _parse(raw: bytes) -> _Payload:

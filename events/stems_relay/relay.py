@@ -12,9 +12,11 @@ import redis
 
 from stems import jobs, logs, metrics, naming, otel
 from stems.config import Settings
-from stems.contract import Reply, Upload
+from stems.contract import Upload
 from stems.errors import StemsError
 from stems.storage import Storage
+from stems_relay.callback import News
+from stems_relay.caller import Caller
 from stems_relay.courier import Courier, cancel
 from stems_relay.gauges import Gauges
 from stems_relay.inbox import Inbox, Read
@@ -25,6 +27,8 @@ from stems_relay.sweep import sweep, tell
 _log = logging.getLogger(__name__)
 
 _REPLIES_AT_A_TIME = 8  # receivers answer at once
+_CALLBACKS_AT_A_TIME = 32
+_CALLBACK_BACKOFF_MAX_S = 3600.0  # who is called is not ours to mend
 
 
 def run(settings: Settings) -> None:
@@ -55,14 +59,22 @@ class Relay:
             sink,
             limit=settings.max_in_flight,
             on_dead=self._on_dead,
-            replies=bool(settings.reply_sink),
+            news=News(settings),
         )
-        self._couriers = {"delivery": self._songs}
+        callbacks = Courier(
+            settings,
+            self._inbox,
+            Caller(settings, _CALLBACKS_AT_A_TIME),
+            line=naming.CALLBACKS,
+            limit=_CALLBACKS_AT_A_TIME,
+            max_attempts=settings.callback_attempts,
+            backoff_max_s=_CALLBACK_BACKOFF_MAX_S,
+        )
+        self._couriers = {"delivery": self._songs, "callbacks": callbacks}
         if settings.reply_sink:
             sink = Sink(settings.reply_sink, settings.delivery_timeout_s, _REPLIES_AT_A_TIME)
-            self._couriers["replies"] = Courier(
-                settings, self._inbox, sink, line=naming.REPLIES, limit=_REPLIES_AT_A_TIME, on_dead=self._on_dead
-            )
+            limit = _REPLIES_AT_A_TIME
+            self._couriers["replies"] = Courier(settings, self._inbox, sink, line=naming.REPLIES, limit=limit)
 
     async def run(self) -> None:
         """Run all loops until a signal; then finish or hand back what is in flight."""
@@ -124,10 +136,9 @@ class Relay:
         if read.other:
             _log.info("dropped events that tell of no new object", extra={"count": read.other})
 
-    async def _on_dead(self, message: Upload | Reply, reason: str) -> None:
+    async def _on_dead(self, upload: Upload, reason: str) -> None:
         """Say on the upload that it is a dead letter."""
-        if isinstance(message, Upload):
-            await tell(self._storage, message, "failed", reason)
+        await tell(self._storage, upload, "failed", reason)
 
     async def _sweep(self) -> None:
         """Sweep at the start, whoever swept before, and then in turn with the other relays."""

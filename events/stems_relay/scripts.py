@@ -1,6 +1,7 @@
 """The Lua scripts that move jobs. Each runs as one step in Redis: a relay that dies leaves no job half moved.
 
-Replies of the function move as jobs do, in a line of their own (REPLIES): only how they enter it differs (SETTLE).
+Replies of the function and callbacks move as jobs do, in lines of their own (REPLIES, CALLBACKS): only how they enter
+them differs (SETTLE).
 
 Each may be sent twice (the client does so when an answer is lost) and then does nothing the second time, but for TAKE,
 whose stray jobs the relay puts back. Three rules hold everywhere:
@@ -114,12 +115,14 @@ end
 """
 )
 
-# The answer to a delivery is entered, unless the job was taken over meanwhile. A reply enters its line by the same
-# step: nobody dies between the end of a song and the word of it. A job that was cancelled meanwhile does not wait
-# again, unless it was uploaded again since. What a separation took is kept as the pace, of which estimates are made.
-# KEYS: job hash, delivering set, WAITING, ATTEMPTS, DEAD, hash of the reply, REPLIES, PACE. ARGV: id, delivery (empty:
-# whichever it is), state (done, gone, failed or waiting), delay_ms (empty: to its old place in line), refund, ttl_s,
-# error, id of the reply, key, record (empty: no reply).
+# The answer to a delivery is entered, unless the job was taken over meanwhile. What is to be said of it (a reply,
+# callbacks) enters its line by the same step: nobody dies between the end of a song and the word of it. A song that
+# failed and was uploaded again meanwhile, or cancelled, has not ended so. A job that was cancelled meanwhile does not
+# wait again, unless it was uploaded again since. Of dead letters that strangers can make, the oldest go. What a
+# separation took is kept as the pace, of which estimates are made.
+# KEYS: job hash, delivering set, WAITING, ATTEMPTS, DEAD, PACE; for each message its hash and its line. ARGV: id,
+# delivery (empty: whichever it is), state (done, gone, failed or waiting), delay_ms (empty: to its old place in line),
+# refund, ttl_s, error, how many dead letters are kept (0: all); for each message its id, key and record.
 # Returns the state entered, by this call or by one whose answer was lost, or 'stale'.
 SETTLE = (
     _NOW
@@ -129,14 +132,15 @@ local before, current, since = unpack(redis.call('HMGET', KEYS[1], 'state', 'del
 if delivery ~= '' and delivery ~= current then return 'stale' end
 if redis.call('SREM', KEYS[2], id) == 0 then return before or 'stale' end
 if redis.call('HEXISTS', KEYS[1], 'record') == 0 then return 'stale' end
-if ARGV[10] ~= '' then
-  redis.call('HSET', KEYS[6], 'state', 'waiting', 'since_ms', now, 'updated_ms', now)
-  redis.call('HSET', KEYS[6], 'key', ARGV[9], 'record', ARGV[10])
-  redis.call('ZADD', KEYS[7], now, ARGV[8])
+local again, cancelled = redis.call('HDEL', KEYS[1], 'again') == 1, redis.call('HDEL', KEYS[1], 'cancel') == 1
+local messages = (again or cancelled) and state == 'failed' and 0 or (#ARGV - 8) / 3
+for i = 0, messages - 1 do
+  local hash, line, id, key, record = KEYS[2 * i + 7], KEYS[2 * i + 8], unpack(ARGV, 3 * i + 9, 3 * i + 11)
+  redis.call('HSET', hash, 'state', 'waiting', 'since_ms', now, 'updated_ms', now, 'key', key, 'record', record)
+  redis.call('ZADD', line, now, id)
 end
 local due = delay ~= '' and now + delay or tonumber(since) or now
-local cancelled = redis.call('HDEL', KEYS[1], 'cancel') == 1
-if redis.call('HDEL', KEYS[1], 'again') == 1 then
+if again then
   redis.call('HDEL', KEYS[1], 'tries')
   redis.call('HDEL', KEYS[4], id)
   redis.call('HSET', KEYS[1], 'since_ms', now)
@@ -149,20 +153,25 @@ end
 redis.call('HDEL', KEYS[1], 'relay')
 redis.call('HSET', KEYS[1], 'state', state, 'updated_ms', now, 'error', error)
 redis.call('PERSIST', KEYS[1])
-if id:sub(1, 1) ~= 'r' then tell('job', id) end
+if not id:find('^[rw]') then tell('job', id) end
 if state == 'waiting' then
   redis.call('ZADD', KEYS[3], due, id)
   return state
 end
 local reused, started = unpack(redis.call('HMGET', KEYS[1], 'reused', 'started_ms'))
 if state == 'done' and reused == '0' and tonumber(started) then
-  local took, before = math.max(now - started, 0) / 1000, tonumber(redis.pcall('GET', KEYS[8]))
-  redis.call('SET', KEYS[8], before and 0.7 * before + 0.3 * took or took)
+  local took, before = math.max(now - started, 0) / 1000, tonumber(redis.pcall('GET', KEYS[6]))
+  redis.call('SET', KEYS[6], before and 0.7 * before + 0.3 * took or took)
 end
 redis.call('HSET', KEYS[1], 'attempts', redis.call('HGET', KEYS[4], id) or 0)
 redis.call('HDEL', KEYS[4], id)
 if state == 'failed' then
   redis.call('ZADD', KEYS[5], now, id)
+  local excess = ARGV[8] ~= '0' and redis.call('ZCARD', KEYS[5]) - ARGV[8] or 0
+  for _, old in ipairs(excess > 0 and redis.call('ZRANGE', KEYS[5], 0, excess - 1) or {}) do
+    redis.call('ZREM', KEYS[5], old)
+    redis.call('DEL', 'stems:job:' .. old)
+  end
 else
   redis.call('HDEL', KEYS[1], 'record')
   redis.call('EXPIRE', KEYS[1], ARGV[6])
@@ -201,7 +210,8 @@ tell('job', ARGV[2])
 # A relay says that it lives, or (alive = 0) that it ends; what relays hold that ended or fell silent goes back in line,
 # to its old place. Only an orderly end gives the attempt back. A heartbeat from the future was sent before the clock
 # was set back: it counts from now. What was cancelled meanwhile ends here.
-# KEYS: RELAYS, NOTIFICATIONS, WAITING, ATTEMPTS, REPLIES. ARGV: relay, silent_ms, alive, ttl_s of what was cancelled.
+# KEYS: RELAYS, NOTIFICATIONS, WAITING, ATTEMPTS, REPLIES, CALLBACKS. ARGV: relay, silent_ms, alive, ttl_s of what was
+# cancelled.
 # Returns the number taken back.
 BEAT = (
     _NOW
@@ -211,6 +221,7 @@ redis.call('ZADD', KEYS[1], ARGV[3] == '1' and now or 0, ARGV[1])
 for _, relay in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now + ARGV[2], '+inf')) do
   redis.call('ZADD', KEYS[1], now, relay)
 end
+local lines = {r = KEYS[5], w = KEYS[6]}
 local count, silent = 0, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2], 'WITHSCORES')
 for i = 1, #silent, 2 do
   local relay, ended = silent[i], silent[i + 1] == '0'
@@ -226,7 +237,7 @@ for i = 1, #silent, 2 do
       redis.call('HSET', key, 'state', 'cancelled', 'updated_ms', now)
       redis.call('EXPIRE', key, ARGV[4])
     elseif record then
-      local line = id:sub(1, 1) == 'r' and KEYS[5] or KEYS[3]
+      local line = lines[id:sub(1, 1)] or KEYS[3]
       redis.call('ZADD', line, tonumber(redis.call('HGET', key, 'since_ms')) or now, id)
       redis.call('HDEL', key, 'relay', 'delivery', 'cancel')
       redis.call('HSET', key, 'state', 'waiting', 'updated_ms', now)

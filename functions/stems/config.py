@@ -3,6 +3,7 @@
 Each field below is one environment variable; README.md lists the same ones and a test compares the two.
 """
 
+import base64
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -12,7 +13,10 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from stems import address
 from stems.errors import ConfigError
+
+Secrets = tuple[bytes, ...]
 
 
 def _text(value: str) -> str:
@@ -24,6 +28,17 @@ def _url(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("not an http:// or https:// address")
     return value.rstrip("/")
+
+
+def _webhook_secrets(value: str) -> Secrets:
+    """Read the secrets of Standard Webhooks, `whsec_` and 24 to 64 bytes in base64, with blanks between."""
+    try:
+        found = tuple(base64.b64decode(word.removeprefix("whsec_"), validate=True) for word in value.split())
+    except ValueError:
+        raise ValueError("must be whsec_ and base64") from None
+    if not all(24 <= len(secret) <= 64 for secret in found):
+        raise ValueError("must be whsec_ and 24 to 64 bytes in base64")
+    return found
 
 
 def _redis_url(value: str) -> str:
@@ -64,8 +79,8 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
-def _setting(env: str, parse: Callable[[str], Any], default: str, *, secret: bool = False) -> Any:
-    return field(metadata={"env": env, "parse": parse, "default": default}, repr=not secret)
+def _setting(env: str, parse: Callable[[str], Any], default: str, *, secret: bool = False, empty: Any = "") -> Any:
+    return field(metadata={"env": env, "parse": parse, "default": default, "empty": empty}, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +103,12 @@ class Settings:
     # relay
     sink: str = _setting("K_SINK", _url, "")
     reply_sink: str = _setting("STEMS_REPLY_SINK", _url, "")
+    callback: str = _setting("STEMS_CALLBACK", address.callback_url, "", secret=True)
+    callback_secret: Secrets = _setting("STEMS_CALLBACK_SECRET", _webhook_secrets, "", secret=True, empty=())
+    callback_song_secret: Secrets = _setting("STEMS_CALLBACK_SONG_SECRET", _webhook_secrets, "", secret=True, empty=())
+    callback_networks: address.Networks = _setting("STEMS_CALLBACK_NETWORKS", address.networks, "", empty=())
+    callback_attempts: int = _setting("STEMS_CALLBACK_ATTEMPTS", _count(1), "20")
+    callback_timeout_s: float = _setting("STEMS_CALLBACK_TIMEOUT_S", _number(0.1), "10")
     max_in_flight: int = _setting("STEMS_MAX_IN_FLIGHT", _count(1), "1")
     max_attempts: int = _setting("STEMS_MAX_ATTEMPTS", _count(1), "5")
     delivery_timeout_s: float = _setting("STEMS_DELIVERY_TIMEOUT_S", _number(1), "600")
@@ -96,6 +117,9 @@ class Settings:
     sweep_s: float = _setting("STEMS_SWEEP_S", _number(1), "300")
     heartbeat_s: float = _setting("STEMS_HEARTBEAT_S", _number(0.1), "5")
     grace_s: float = _setting("STEMS_GRACE_S", _number(0), "10")
+
+    # tracks
+    apiv1_max_mb: int = _setting("STEMS_APIV1_MAX_MB", _count(1), "64")
 
     # separate
     model: str = _setting("STEMS_MODEL", _text, "demo")
@@ -133,7 +157,7 @@ class Settings:
             env, parse, default = (setting.metadata[name] for name in ("env", "parse", "default"))
             text = environ.get(env, "") or default
             try:
-                values[setting.name] = parse(text) if text else ""
+                values[setting.name] = parse(text) if text else setting.metadata["empty"]
             except ValueError as error:
                 shown = repr(text) if setting.repr else "(secret)"
                 raise ConfigError(f"{env}={shown}: {error}") from None

@@ -22,6 +22,7 @@ EVENT_NAMES = tuple(f"s3:ObjectCreated:{kind}" for kind in ("Put", "Post", "Copy
 _TYPE_PREFIX = "com.amazonaws.s3."
 TYPE_SEPARATED = "dev.stems.track.separated"
 TYPE_GONE = "dev.stems.upload.gone"
+TYPE_FAILED = "dev.stems.song.failed"
 
 
 _LAST_MS = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
@@ -58,7 +59,9 @@ class Upload:
         return cls(bucket, unquote_plus(encoded), etag, uploaded_ms, record)
 
     @classmethod
-    def from_listing(cls, bucket: str, key: str, etag: str, size: int, modified: datetime) -> "Upload":
+    def from_listing(
+        cls, bucket: str, key: str, etag: str, size: int, modified: datetime, metadata: Mapping[str, str] | None = None
+    ) -> "Upload":
         """Make the upload, and the record that MinIO would have sent, of an object seen in a listing."""
         uploaded_ms = int(modified.timestamp() * 1000)
         record = {
@@ -76,11 +79,21 @@ class Upload:
                     "key": quote_plus(key),
                     "size": size,
                     "eTag": etag,
+                    "userMetadata": dict(metadata or {}),
                     "sequencer": f"{uploaded_ms * 1_000_000:X}",
                 },
             },
         }
         return cls(bucket, key, etag, uploaded_ms, record)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The user metadata that came with the notification; what is not of that form is left out."""
+        try:
+            found = self.record["s3"]["object"]["userMetadata"].items()
+        except (AttributeError, KeyError, TypeError):
+            return {}
+        return {name: value for name, value in found if isinstance(value, str)}
 
     @property
     def place(self) -> trace.Place:

@@ -1,16 +1,13 @@
 """The index of tracks in Redis: newest first, and by name. Rebuilt from the bucket whenever Redis has lost it.
 
 Both orders are sorted sets, of which a page is a range: its cost does not grow with the number of tracks. In that of
-the names all have one score, so that Redis sorts them as bytes; a member is the folded name, the time counted backwards
-and the song hash, which makes all tracks whose name begins with a text one range.
+the names (see `entries`) all have one score, so that Redis sorts them as bytes.
 """
 
 import json
 import logging
 import threading
 import time
-import unicodedata
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -21,7 +18,7 @@ from typing import Any
 
 import redis
 
-from stems import naming, news
+from stems import entries, naming, news
 from stems.errors import StateUnavailable, StemsError, UnknownTrack
 from stems.jobs import translated
 from stems.options import COMPLEMENT
@@ -35,7 +32,6 @@ _REBUILD_LOCK_S = 60
 _REBUILD_WAIT_S = 5.0
 _REBUILD_THREADS = 16
 _SCANNED = 5000  # so many names are looked at for one page of a search that is limited in time
-_LAST_MS = 10**14 - 1
 _CHECK_S = 60.0  # so often, and not more often, is a track that is shown looked for in the bucket
 _CHECKED = 20_000
 _OLDEST = 20
@@ -66,11 +62,11 @@ class Index:
         def enter(pipe: Any) -> None:
             before, models = _read(pipe.get(key)), _model(track, pipe.hget(naming.MODELS, track.model.name))
             pipe.multi()
-            if before and _entry(before) != _entry(track):
-                pipe.zrem(naming.TRACK_NAMES, _entry(before))
+            if before and entries.of(before) != entries.of(track):
+                pipe.zrem(naming.TRACK_NAMES, entries.of(before))
             pipe.set(key, track.to_json())
             pipe.zadd(naming.TRACKS, {track.songhash: track.created_ms})
-            pipe.zadd(naming.TRACK_NAMES, {_entry(track): 0})
+            pipe.zadd(naming.TRACK_NAMES, {entries.of(track): 0})
             pipe.hset(naming.MODELS, track.model.name, models)
             if news_of_it:
                 news.tell(pipe, "track", track.songhash)
@@ -89,7 +85,7 @@ class Index:
             pipe.delete(key)
             pipe.zrem(naming.TRACKS, songhash)
             if before:
-                pipe.zrem(naming.TRACK_NAMES, _entry(before))
+                pipe.zrem(naming.TRACK_NAMES, entries.of(before))
             if known:
                 news.tell(pipe, "removed", songhash)
 
@@ -103,8 +99,22 @@ class Index:
             texts = self._redis.mget(keys) if keys else []
         return [track for text in texts if (track := _read(text))]
 
+    def announce(self, model: str, sources: Iterable[str], note: str) -> None:
+        """Enter the model of a worker that has started: the one for songs that name none."""
+        with translated():
+            pipe = self._redis.pipeline()
+            pipe.set(naming.MODEL, model)
+            pipe.hset(naming.MODELS, model, _known_model(sources, note))
+            pipe.execute()
+
+    def default_model(self) -> str | None:
+        """Return the model that was announced last; None where that is not known."""
+        with translated():
+            name: str | None = self._redis.get(naming.MODEL)
+        return name
+
     def models(self) -> dict[str, dict[str, Any]]:
-        """Return what is known of each model that has ever made a track: its sources and a note."""
+        """Return what is known of each model that was announced or has made a track: its sources and a note."""
         self._ensure_complete()
         with translated():
             found = self._redis.hgetall(naming.MODELS)
@@ -132,8 +142,8 @@ class Index:
         With `since_ms` there may be fewer although there is a cursor: a page looks at so many names, and not at more.
         Raises ValueError for a cursor that this search did not make.
         """
-        begin = fold(prefix).encode()
-        after = _name(cursor, begin) if cursor is not None else None
+        begin = entries.fold(prefix).encode()
+        after = entries.from_cursor(cursor, begin) if cursor is not None else None
         self._ensure_complete()
         count = limit + 1 if since_ms is None else _SCANNED
         start = b"[" + begin if after is None else b"(" + after
@@ -141,14 +151,16 @@ class Index:
             found = self._redis.zrange(
                 naming.TRACK_NAMES, start, b"[" + begin + b"\xff", bylex=True, offset=0, num=count
             )
-        shown = [entry for entry in found if since_ms is None or _created(entry) >= since_ms][:limit]
-        tracks = {track.songhash: track for track in self.get(map(_songhash, shown))}
+        shown = [entry for entry in found if since_ms is None or entries.created_ms(entry) >= since_ms][:limit]
+        tracks = {track.songhash: track for track in self.get(map(entries.songhash, shown))}
         # An entry may be older than the record: two wrote at once. It is no more than a hint.
-        right = [track for entry in shown if (track := tracks.get(_songhash(entry))) and _entry(track) == entry]
+        right = [
+            track for entry in shown if (track := tracks.get(entries.songhash(entry))) and entries.of(track) == entry
+        ]
         # With all of them shown, what follows is behind the last one looked at; else behind the last one shown.
         last = shown[-1] if len(shown) == limit else found[-1] if len(found) == count else None
         more = last is not None and (last != found[-1] or len(found) == count)
-        return Page(tuple(right), urlsafe_b64encode(last.encode()).decode() if more and last else None)
+        return Page(tuple(right), entries.to_cursor(last) if more and last else None)
 
     def check(self, tracks: Iterable[Track]) -> None:
         """Look, later, whether tracks that were shown are still in the bucket, and strike out those that are not.
@@ -249,36 +261,6 @@ class Index:
             return None
 
 
-def fold(name: str) -> str:
-    """Return a name as it is searched by: without regard to case and to how its accents are written."""
-    composed = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-    return composed.replace("\0", " ")
-
-
-def _entry(track: Track) -> str:
-    """Return what stands for a track among the names."""
-    return f"{fold(track.name)}\0{_LAST_MS - track.created_ms:014}\0{track.songhash}"
-
-
-def _songhash(entry: str) -> str:
-    return entry.rpartition("\0")[2]
-
-
-def _created(entry: str) -> int:
-    """Return when the track of an entry was made, milliseconds since 1970."""
-    return _LAST_MS - int(entry.split("\0")[-2])
-
-
-def _name(cursor: str, begin: bytes) -> bytes:
-    """Return the entry that the cursor of a search names."""
-    with suppress(ValueError):
-        entry = urlsafe_b64decode(cursor.encode("ascii"))
-        parts = entry.split(b"\0")
-        if entry.startswith(begin) and len(parts) == 3 and parts[1].isdigit() and len(parts[2]) == 64:
-            return entry
-    raise ValueError(f"cursor={cursor}: was not made by this search")
-
-
 def _position(cursor: str) -> tuple[int, str]:
     """Return time (milliseconds since 1970) and song hash of the track that a cursor names."""
     created, _, songhash = cursor.partition("-")
@@ -291,7 +273,11 @@ def _model(track: Track, known: str | None) -> str:
     """Return what is known of a track's model with the track: other tracks may have stems that were not asked for."""
     sources = json.loads(known)["sources"] if known else []
     sources += [stem.stem.removeprefix(COMPLEMENT) for stem in track.stems]
-    return json.dumps({"sources": sorted(set(sources)), "note": track.model.note}, ensure_ascii=False)
+    return _known_model(sources, track.model.note)
+
+
+def _known_model(sources: Iterable[str], note: str) -> str:
+    return json.dumps({"sources": sorted(set(sources)), "note": note}, ensure_ascii=False)
 
 
 def _in_order(

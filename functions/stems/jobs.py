@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from stems import contract, naming, news
+from stems import contract, moves, naming
 from stems.config import Settings
 from stems.errors import BadNotification, StateUnavailable, UnknownJob, UnknownTrack
 
@@ -22,106 +22,7 @@ FINISHED_TTL_S = 24 * 3600
 # A job whose notification does not come is entered by a sweep.
 _EXPECTED_TTL_S = 3600
 _ANNOUNCED = 1000  # so many notifications are looked through for one job
-_DEAD = (naming.DEAD, naming.DEAD_REPLIES)
-
-# What was cancelled says so until it has ended, whatever its worker tells meanwhile. Progress is news in steps of 1 %.
-# Returns 1 if the job was cancelled.
-_UPDATE = (
-    news.LUA
-    + """
-local known, cancel, before = unpack(redis.call('HMGET', KEYS[1], 'state', 'cancel', 'progress'))
-if cancel then return 1 end
-if not known then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 2))
-local after = redis.call('HGET', KEYS[1], 'progress')
-local state = redis.call('HGET', KEYS[1], 'state')
-if state ~= known or math.floor(100 * (tonumber(before) or 0)) ~= math.floor(100 * (tonumber(after) or 0)) then
-  tell('job', ARGV[1])
-end
-return 0
-"""
-)
-
-# A job that waits leaves the line; of one that is being delivered its worker is told, and SETTLE does not let it wait
-# again. Of one that is only announced (ARGV from uploaded_ms on) it is noted, for CLAIM, that nothing is to be done.
-# What remains is known by CLAIM for a while; the tag on the upload is for ever.
-# KEYS: job hash, WAITING, ATTEMPTS. ARGV: id, ttl_s, now, uploaded_ms, bucket, key, etag (or none of the last four).
-# Returns cancelled, or the state in which nothing can be cancelled; nothing when no such job is known.
-_CANCEL = (
-    news.LUA
-    + """
-local id = ARGV[1]
-local state, relay, uploaded = unpack(redis.call('HMGET', KEYS[1], 'state', 'relay', 'uploaded_ms'))
-local waits = redis.call('ZREM', KEYS[2], id) == 1
-if not waits and relay and redis.call('SISMEMBER', 'stems:delivering:' .. relay, id) == 1 then
-  redis.call('HDEL', KEYS[1], 'again')
-  redis.call('HSET', KEYS[1], 'cancel', '1', 'state', 'cancelled', 'updated_ms', ARGV[3])
-  tell('job', id)
-  return 'cancelled'
-end
-if not waits and state and state ~= 'waiting' then return state end
-if not waits and not ARGV[4] then return state and '' or false end
-redis.call('HDEL', KEYS[3], id)
-redis.call('HDEL', KEYS[1], 'record', 'again', 'error')
-if ARGV[4] and not (waits and uploaded) then
-  redis.call('HSET', KEYS[1], 'uploaded_ms', ARGV[4], 'bucket', ARGV[5], 'key', ARGV[6], 'etag', ARGV[7])
-end
-redis.call('HSET', KEYS[1], 'state', 'cancelled', 'updated_ms', ARGV[3])
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-tell('job', id)
-return 'cancelled'
-"""
-)
-
-# An upload that was put just now, and is announced any moment, is a job already: its address answers. It stands in no
-# line; CLAIM enters it. Where the same upload was a job before, it waits again.
-# KEYS: job hash, WAITING, DEAD. ARGV: id, ttl_s, now, uploaded_ms, bucket, key, etag.
-_EXPECT = (
-    news.LUA
-    + """
-local id = ARGV[1]
-local known, relay = unpack(redis.call('HMGET', KEYS[1], 'uploaded_ms', 'relay'))
-if redis.call('ZSCORE', KEYS[2], id) then return 0 end
-if relay and redis.call('SISMEMBER', 'stems:delivering:' .. relay, id) == 1 then return 0 end
-if known and tonumber(known) >= tonumber(ARGV[4]) then return 0 end
-redis.call('ZREM', KEYS[3], id)
-redis.call('HDEL', KEYS[1], 'error', 'progress', 'songhash', 'record', 'attempts', 'uploaded_ms', 'started_ms')
-redis.call('HSET', KEYS[1], 'state', 'waiting', 'bucket', ARGV[5], 'key', ARGV[6], 'etag', ARGV[7])
-redis.call('HSET', KEYS[1], 'updated_ms', ARGV[3])
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-tell('job', id)
-return 1
-"""
-)
-
-_RETRY = (
-    news.LUA
-    + """
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('HDEL', KEYS[2], ARGV[1])
-if redis.call('HEXISTS', KEYS[4], 'payload') == 1 then
-  redis.call('RPUSH', KEYS[5], redis.call('HGET', KEYS[4], 'payload'))
-  redis.call('DEL', KEYS[4])
-else
-  redis.call('HDEL', KEYS[4], 'error', 'tries')
-  redis.call('HSET', KEYS[4], 'state', 'waiting')
-  redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
-end
-if ARGV[1]:sub(1, 1) ~= 'r' then tell('job', ARGV[1]) end
-return 1
-"""
-)
-
-_DROP = (
-    news.LUA
-    + """
-if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[2], 'state', 'dropped')
-redis.call('EXPIRE', KEYS[2], ARGV[2])
-if ARGV[1]:sub(1, 1) ~= 'r' then tell('job', ARGV[1]) end
-return 1
-"""
-)
+_DEAD = tuple(dead for _, dead in naming.LINES.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +50,9 @@ class Job:
         return naming.song_name(self.key) if self.key else "(unreadable notification)"
 
     @property
-    def is_reply(self) -> bool:
-        """Tell whether this is no song but the reply to one, which is another's to receive."""
-        return naming.is_reply(self.id)
+    def kind(self) -> str:
+        """What it is: a song, or what is said of one to others, a reply or a callback (`naming.LINES`)."""
+        return naming.kind(self.id)
 
     @classmethod
     def from_hash(
@@ -218,11 +119,11 @@ class Jobs:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client  # redis-py's types do not know of decode_responses
-        self._update = client.register_script(_UPDATE)
-        self._retry = client.register_script(_RETRY)
-        self._drop = client.register_script(_DROP)
-        self._cancel = client.register_script(_CANCEL)
-        self._expect = client.register_script(_EXPECT)
+        self._update = client.register_script(moves.UPDATE)
+        self._retry = client.register_script(moves.RETRY)
+        self._drop = client.register_script(moves.DROP)
+        self._cancel = client.register_script(moves.CANCEL)
+        self._expect = client.register_script(moves.EXPECT)
 
     def update(self, job: str, **values: str | int | float) -> bool:
         """Set fields of a job, if there still is one: an expired one must not come back as a fragment.
@@ -288,7 +189,7 @@ class Jobs:
             for relay in relays:
                 pipe.smembers(naming.delivering_key(relay))
             delivering = set().union(*pipe.execute())
-            return self._load(sorted(job for job in delivering if not naming.is_reply(job)))
+            return self._load(sorted(job for job in delivering if naming.kind(job) == naming.SONGS))
 
     def view(self, limit: int = 100) -> QueueView:
         """Return what waits (oldest first), runs and failed (newest first), each list cut at `limit`."""
@@ -302,7 +203,7 @@ class Jobs:
             for relay in relays:
                 pipe.smembers(naming.delivering_key(relay))
             waiting, failed, waiting_ids, failed_ids, payloads, *delivering = pipe.execute()
-            running_ids = sorted(job for job in set().union(*delivering) if not naming.is_reply(job))
+            running_ids = sorted(job for job in set().union(*delivering) if naming.kind(job) == naming.SONGS)
             found = {job.id: job for job in self._load([*waiting_ids, *running_ids[:limit], *failed_ids])}
         unread_jobs = [job for job in _unread(payloads) if job.id not in found]
         return QueueView(
@@ -315,7 +216,7 @@ class Jobs:
         )
 
     def failed(self) -> list[Job]:
-        """Return all dead letters, songs before replies, each newest first."""
+        """Return all dead letters: songs, replies, callbacks, each newest first."""
         with translated():
             return self._load([job for dead in _DEAD for job in self._redis.zrevrange(dead, 0, -1)])
 

@@ -22,11 +22,13 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
+from stems import naming
+
 _log = logging.getLogger(__name__)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-LINES = ("songs", "replies")
+LINES = tuple(naming.LINES)
 VERDICTS = ("done", "gone", "retry", "busy", "away", "unable", "dead")
 STATES = ("waiting", "delayed", "delivering", "dead")
 # Of `separate`, by its own word.
@@ -44,7 +46,7 @@ REDIS_UP = Gauge("stems_redis_up", "Whether Redis answered this relay: 1 or 0", 
 NOTIFICATIONS = Gauge("stems_queue_notifications", "Notifications that no relay has read yet", registry=None)
 QUEUE = Gauge(
     "stems_queue_jobs",
-    "Songs, and replies of the function, by where they stand; delayed: due only later, after a failure",
+    "Songs, replies of the function, callbacks, by where they stand; delayed: due only later, after a failure",
     ["line", "state"],
     registry=None,
 )

@@ -13,15 +13,26 @@ ATTEMPTS = "stems:attempts"  # hash: job id -> deliveries that may have reached 
 DEAD = "stems:dead"  # zset: job id by the time it died, ms
 REPLIES = "stems:replies"  # zset: as WAITING, of replies
 DEAD_REPLIES = "stems:replies:dead"  # zset: as DEAD, of replies
+CALLBACKS = "stems:callbacks"  # zset: as WAITING, of callbacks
+DEAD_CALLBACKS = "stems:callbacks:dead"  # zset: as DEAD, of callbacks
 RELAYS = "stems:relays"  # zset: relay by its last heartbeat, ms
 SWEEP_LOCK = "stems:sweep"  # string: the relay that sweeps now
 TRACKS = "stems:tracks"  # zset: song hash by creation, ms
 TRACK_NAMES = "stems:tracks:names"  # zset, all of one score: names of tracks, folded, for search by prefix
 TRACKS_COMPLETE = "stems:tracks:complete:2"  # string: set once the index holds every record of the bucket
+MODEL = "stems:model"  # string: the model for songs that name none, by the word of the last worker that started
 MODELS = "stems:models"  # hash: model -> what is known of it, JSON
 EVENTS = "stems:events"  # stream: what changed
 PACE = "stems:pace"  # string: seconds that a song takes, of late
 LOG_TAIL = "logging"  # list: the newest log lines of all parts
+
+# What stands in line, by its kind: under which keys it waits and lies dead.
+SONGS = "songs"
+LINES = {
+    SONGS: (WAITING, DEAD),
+    "replies": (REPLIES, DEAD_REPLIES),
+    "callbacks": (CALLBACKS, DEAD_CALLBACKS),
+}
 
 # Tags on an upload, the answer of `mc tag list` to "how does my song stand?"
 TAG_STATE, TAG_SONGHASH, TAG_ETAG, TAG_ERROR = "state", "songhash", "etag", "error"
@@ -45,14 +56,19 @@ def reply_id(delivery: str) -> str:
     return f"r{delivery}"
 
 
-def is_reply(job: str) -> bool:
-    """Tell whether this is the id of a reply."""
-    return job.startswith("r")
+def callback_id(delivery: str, whose: str) -> str:
+    """Return the identity of a callback about a delivery; `whose`: `song` or `all`, as two may be called."""
+    return f"w{delivery}{whose}"
+
+
+def kind(job: str) -> str:
+    """Return what an id in line is of: `songs`, `replies` or `callbacks`."""
+    return {"r": "replies", "w": "callbacks"}.get(job[:1], SONGS)
 
 
 def lines(job: str) -> tuple[str, str]:
-    """Return the keys under which a job, or a reply, waits and lies dead."""
-    return (REPLIES, DEAD_REPLIES) if is_reply(job) else (WAITING, DEAD)
+    """Return the keys under which what has this id waits and lies dead."""
+    return LINES[kind(job)]
 
 
 def lease_key(identity: str) -> str:

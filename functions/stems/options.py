@@ -1,9 +1,11 @@
 """What one upload asks for, as its object metadata says (`mc cp --attr "stems=vocals;format=flac"`)."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from stems import address
 from stems.errors import BadOptions
 from stems.naming import is_stem
 
@@ -11,16 +13,24 @@ from stems.naming import is_stem
 FORMATS: Mapping[str, str] = {"mp3": "audio/mpeg", "flac": "audio/flac", "wav": "audio/wav"}
 COMPLEMENT = "no_"  # `no_vocals` is the song without its vocals
 
+_PASSWORD = re.compile("//.*@", re.DOTALL)
+_SHOWN = 200  # characters of a wrong value
 _MODEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`model`: None for the worker's own; `stems`: empty for all of the model's; `formats`: at least one."""
+    """`model`: None for the worker's own; `stems`: empty for all of the model's; `formats`: at least one.
+
+    `callback`: the URL that is called when the song ends, or empty; `callback_data`: the JSON that is posted to it,
+    None for an event that tells of the song.
+    """
 
     model: str | None = None
     stems: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("mp3",)
+    callback: str = ""
+    callback_data: str | None = None
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "Options":
@@ -40,7 +50,7 @@ class Options:
         for name in formats:
             if name not in FORMATS:
                 raise BadOptions(f"format={given['format']}: {name!r} is not one of {', '.join(FORMATS)}")
-        return cls(model, stems, formats)
+        return cls(model, stems, formats, *_callback(given))
 
     def wanted(self, sources: Sequence[str]) -> tuple[str, ...]:
         """Return the stems to make with a model of these sources; BadOptions for one that it cannot make."""
@@ -51,6 +61,25 @@ class Options:
                     f"it has {', '.join(sources)}, and each with {COMPLEMENT} in front"
                 )
         return self.stems or tuple(sources)
+
+
+def _callback(given: Mapping[str, str]) -> tuple[str, str | None]:
+    url, data = given.get("callback", ""), given.get("callback-data", "")
+    if not url and data:
+        raise BadOptions(f"callback-data={data[:_SHOWN]}: there is no callback to post it to")
+    if not url:
+        return "", None
+    try:
+        address.callback_url(url)
+    except ValueError as error:
+        # What stands before an @ may be a password.
+        raise BadOptions(f"callback={_PASSWORD.sub('//…@', url)[:_SHOWN]}: {error}") from None
+    try:
+        if data:
+            json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadOptions(f"callback-data={data[:_SHOWN]}: not JSON: {error}") from None
+    return url, data or None
 
 
 def _words(text: str) -> tuple[str, ...]:

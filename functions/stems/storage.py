@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,7 +21,7 @@ from stems import naming
 from stems.config import Settings
 from stems.contract import Upload
 from stems.errors import ObjectGone, StorageUnavailable, UnknownTrack
-from stems.record import Track
+from stems.record import Stem, Track
 
 _CHUNK = 1 << 20
 _MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchVersion"})
@@ -161,6 +161,12 @@ class Storage:
             with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
                 self._client.remove_object(naming.OUTPUT_BUCKET, name)
 
+    def remove_stems(self, stems: Iterable[Stem]) -> None:
+        """Remove stems that no record names any more."""
+        for stem in stems:
+            with translated(f"{naming.OUTPUT_BUCKET}/{stem.object}"):
+                self._client.remove_object(naming.OUTPUT_BUCKET, stem.object)
+
     def records(self) -> Iterator[str]:
         """List the song hashes of all track records."""
         with translated(f"the bucket {naming.OUTPUT_BUCKET}"):
@@ -175,7 +181,12 @@ class Storage:
             for item in self._client.list_objects(naming.QUEUE_BUCKET, recursive=True, include_user_meta=True):
                 if item.object_name and item.etag and item.last_modified and not item.is_dir:
                     upload = Upload.from_listing(
-                        naming.QUEUE_BUCKET, item.object_name, item.etag, item.size or 0, item.last_modified
+                        naming.QUEUE_BUCKET,
+                        item.object_name,
+                        item.etag,
+                        item.size or 0,
+                        item.last_modified,
+                        {name: str(value) for name, value in (item.metadata or {}).items()},
                     )
                     yield upload, _tags(item)
 

@@ -50,7 +50,8 @@ class Stack:
         self.root.chmod(0o700)  # songs and secrets are the user's own
         # The same ports and keys after a restart: addresses that people noted down go on working.
         known = json.loads(self._identity.read_text()) if self._identity.exists() else {}
-        self.keys = known.get("keys") or {name: secrets.token_hex(16) for name in ("root", "redis", *_USERS)}
+        made = {name: secrets.token_hex(16) for name in ("root", "redis", "callback", *_USERS)}
+        self.keys = made | known.get("keys", {})
         self.ports = known.get("ports") or _free_ports()
         self._save()
 
@@ -91,6 +92,9 @@ class Stack:
             # A laptop has no platform that cuts a request short, and nobody who waits for a graceful end.
             "STEMS_DELIVERY_TIMEOUT_S": "14400",
             "STEMS_GRACE_S": "1",
+            # On a laptop whoever is called is on it, too.
+            "STEMS_CALLBACK_NETWORKS": "127.0.0.0/8, ::1/128",
+            "STEMS_CALLBACK_SECRET": f"whsec_{self.keys['callback']}",
             "K_SINK": f"http://127.0.0.1:{self.ports['separate']}/",
         }
         return {**settings, **self.overrides}

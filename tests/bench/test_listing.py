@@ -16,8 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-from stems import naming
-from stems.index import _entry
+from stems import entries, naming
 from stems.record import Track
 from tests.bench.machine import machine
 from tests.programs import need
@@ -54,13 +53,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.kill(name)
 
 
-def tracks(stack: Stack, count: int) -> Iterator[Track]:
+def tracks(stack: Stack, count: int) -> Iterator[tuple[Track, str]]:
+    """Yield tracks of four stems, and their records as JSON."""
     pattern = stack.put(0, vocals_mp3=b"v", drums_mp3=b"d", bass_mp3=b"b", other_mp3=b"o")
+    text = pattern.to_json().decode()  # a million times made anew, it would take minutes
     chance = random.Random(count)
     for number in range(count):
         name = " ".join(chance.choices(WORDS, k=3)).capitalize() + f" {number}.mp3"
         songhash = hashlib.sha256(str(number).encode()).hexdigest()
-        yield replace(pattern, songhash=songhash, name=name, created_ms=1_700_000_000_000 + 60_000 * number)
+        track = replace(pattern, songhash=songhash, name=name, created_ms=1_700_000_000_000 + 60_000 * number)
+        record = text.replace(pattern.songhash, songhash).replace(f'"{pattern.name}"', f'"{name}"')
+        yield track, record.replace(str(pattern.created_ms), str(track.created_ms))
 
 
 def fill(stack: Stack, count: int) -> None:
@@ -69,9 +72,9 @@ def fill(stack: Stack, count: int) -> None:
     made = tracks(stack, count)
     while some := list(islice(made, BATCH)):
         pipe = stack.redis.pipeline(transaction=False)
-        pipe.mset({naming.track_key(track.songhash): track.to_json() for track in some})
-        pipe.zadd(naming.TRACKS, {track.songhash: track.created_ms for track in some})
-        pipe.zadd(naming.TRACK_NAMES, {_entry(track): 0 for track in some})
+        pipe.mset({naming.track_key(track.songhash): record for track, record in some})
+        pipe.zadd(naming.TRACKS, {track.songhash: track.created_ms for track, _ in some})
+        pipe.zadd(naming.TRACK_NAMES, {entries.of(track): 0 for track, _ in some})
         pipe.execute()
     stack.redis.set(naming.TRACKS_COMPLETE, "1")
 
@@ -130,6 +133,9 @@ def test_latency_of_the_list(stack: Stack, count: int) -> None:
 def test_memory_of_listeners(stack: Stack) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # As new: memory that other requests have freed would be taken for none.
+    stack.kill("tracks")
+    stack.start("tracks")
     listeners = [Listener(stack.ports["tracks"]).begin()]
     started_mb = stack.rss_mb()
     threads = len(list((stack.worker() / "task").iterdir()))
@@ -147,7 +153,7 @@ def test_memory_of_listeners(stack: Stack) -> None:
             times_ms.append(1000 * (time.perf_counter() - began))
             for listener in listeners[:-1]:
                 listener.until("track")
-        print(f"{count:,} listeners: {grown_kb:.1f} KiB each; {stack.rss_mb():.0f} MiB in all before {started_mb:.0f}")
+        print(f"{count:,} listeners: {grown_kb:.1f} KiB each; {stack.rss_mb():.0f} MiB in all, {started_mb:.0f} before")
         print(row("from a change to the last of them", times_ms))
     now = len(list((stack.worker() / "task").iterdir()))
     connections = stack.redis.info("clients")["connected_clients"]
@@ -166,12 +172,12 @@ def test_rate_of_downloads(stack: Stack, tmp_path: Path) -> None:
     def rate(address: str, clients: int) -> float:
         """Return MiB a second of so many clients, each of which takes some files one after the other."""
         files = max(128 // clients, 2)
-        arguments = ["--no-progress-meter", "--fail-with-body", "--retry", "100", "--retry-delay", "1"]
+        arguments = ["--silent", "--fail", "--retry", "100", "--retry-delay", "1"]
         arguments += ["--parallel", "--parallel-max", str(clients), "--parallel-immediate"]
         for _ in range(clients * files):
             arguments += ["-o", "/dev/null", address]
         started = time.monotonic()
-        subprocess.run([need("curl"), *arguments], check=True)
+        subprocess.run([need("curl"), *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         return clients * files * STEM / MB / (time.monotonic() - started)
 
     print(f"a stem of {STEM // MB} MiB, MiB/s; curl runs on the same cores")

@@ -79,7 +79,7 @@ def test_secrets_are_made_once_and_by_chance(tmp_path: Path) -> None:
 
     first = fill(tmp_path / "one")
     assert fill(tmp_path / "one") == first
-    assert all(re.fullmatch("[0-9a-f]{32}", value) for value in first.values())
+    assert all(re.fullmatch("(whsec_)?[0-9a-f]{32}", value) for value in first.values())
     values = [*first.values(), *fill(tmp_path / "two").values()]
     assert len(set(values)) == len(values)
     for path in (tmp_path / "one").iterdir():

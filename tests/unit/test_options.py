@@ -57,9 +57,24 @@ def test_metadata_of_other_tools_is_left_alone() -> None:
     assert Options.from_metadata(others) == Options()
 
 
+def test_a_receiver() -> None:
+    metadata = {"X-Amz-Meta-Callback": " https://example.com/hook?a=b ", "x-amz-meta-callback-data": '{"a": [1, null]}'}
+    options = Options.from_metadata(metadata)
+    assert (options.callback, options.callback_data) == ("https://example.com/hook?a=b", '{"a": [1, null]}')
+    assert Options.from_metadata({"callback": "http://10.0.0.1"}).callback_data is None, "an event is sent"
+    assert Options.from_metadata({"callback": "", "callback-data": ""}) == Options()
+
+
 @pytest.mark.parametrize(
     ("metadata", "named"),
     [
+        ({"callback": "ftp://example.com"}, "callback=ftp://example.com: not an http"),
+        ({"callback": "http://u:p@example.com"}, "callback=http://…@example.com: no user"),
+        ({"callback": "http://bücher.example"}, "callback=http://bücher.example: has characters"),
+        ({"callback": "http://x/" + "y" * 2000}, "callback=http://x/yyy"),
+        ({"callback-data": "{}"}, "callback-data={}: there is no callback"),
+        ({"callback": "http://x", "callback-data": "{"}, "callback-data={: not JSON"),
+        ({"callback": "http://x", "callback-data": "[" * 1900}, "callback-data=["),
         ({"model": "../secret"}, "model=../secret"),
         ({"model": "a b"}, "model=a b"),
         ({"model": "m" * 65}, "model="),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _ID_LENGTH = 8  # enough to be told apart; any unique beginning of an id is understood
 _JSON = ("{", "[")
+_ABOUT = {"replies": "reply to ", "callbacks": "callback about "}
 
 
 @click.group(cls=shell.Shell)
@@ -119,7 +120,11 @@ def drop(ids: tuple[str, ...], everything: bool) -> None:
     def forget(job: "Job") -> bool:
         # The tag first: a sweep that finds `failed`, or nothing, brings the letter back.
         with suppress(ObjectGone):
-            if job.key and not job.is_reply and storage.upload_tags(job.key).get(naming.TAG_ETAG, job.etag) == job.etag:
+            if (
+                job.key
+                and job.kind == naming.SONGS
+                and storage.upload_tags(job.key).get(naming.TAG_ETAG, job.etag) == job.etag
+            ):
                 storage.tag(Upload(job.bucket, job.key, job.etag, job.uploaded_ms, {}), "dropped")
         return jobs.drop(job.id)
 
@@ -144,7 +149,7 @@ def _each(jobs: "Jobs", ids: tuple[str, ...], everything: bool, act: Callable[["
 
 
 def _called(job: "Job") -> str:
-    return f"reply to {job.key}" if job.is_reply else job.key or job.name
+    return _ABOUT.get(job.kind, "") + (job.key or job.name)
 
 
 def _when(milliseconds: int) -> str:

@@ -53,8 +53,13 @@ class Worker:
         scratch.clean()
 
     def load_model(self) -> Model:
-        """Load the worker's own model, once. Raises ModelUnavailable."""
-        return self._own()
+        """Load the worker's own model, once, and say which it is. Raises ModelUnavailable."""
+        model = self._own()
+        try:
+            self._index.announce(model.name, model.sources, model.note)
+        except StateUnavailable as error:
+            _log.warning("the model is not announced: %s", error)
+        return model
 
     def _model(self, name: str | None) -> Model:
         return self._own() if name in (None, self._settings.model) else self._other(name)

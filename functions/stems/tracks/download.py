@@ -18,7 +18,7 @@ from stems.errors import ObjectGone, StorageUnavailable, UnknownTrack
 from stems.options import FORMATS
 from stems.record import Stem, Track
 from stems.storage import Storage
-from stems.tracks import archive, filenames, parameters, ranges, schemas
+from stems.tracks import archive, asked, filenames, parameters, ranges
 from stems.tracks.api import IF_NONE_MATCH, SONGHASH, Answer, Routes, header
 from stems.tracks.limits import Transfers
 
@@ -39,7 +39,7 @@ def routes(storage: Storage, transfers: Transfers) -> Routes:
 
     @download.add(
         "/v1/tracks/<songhash>/<stem:name>",
-        query=schemas.StemQuery,
+        query=asked.StemQuery,
         good={
             200: Answer(content_types=_BYTES, headers=("ETag", "Content-Disposition", "Accept-Ranges")),
             206: Answer(content_types=_BYTES, headers=("ETag", "Content-Range"), description="The part asked for"),

@@ -12,6 +12,8 @@ workers = 1
 threads = 64
 # Knative's queue-proxy keeps idle connections for 90 s; a server that closes them earlier causes 502s.
 keepalive = 95
+# As long as gunicorn allows: a search for a name in another script is many bytes.
+limit_request_line = 8190
 graceful_timeout = 30
 # A heartbeat file on a disk that is busy blocks the worker.
 if os.path.isdir("/dev/shm"):
@@ -23,10 +25,14 @@ STALLED_CLIENT_S = 60
 
 
 def when_ready(server: Any) -> None:
-    """Give up on clients that take no byte for STALLED_CLIENT_S: each of them holds a thread."""
+    """Give up on clients that take no byte, or send none of what they announced, for STALLED_CLIENT_S.
+
+    Each of them holds a thread.
+    """
     for listener in server.LISTENERS:
-        # Accepted connections inherit this from the listening one (Linux); gunicorn has no setting for it.
-        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", STALLED_CLIENT_S, 0))
+        for what in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            # Accepted connections inherit this from the listening one (Linux); gunicorn has no setting for it.
+            listener.sock.setsockopt(socket.SOL_SOCKET, what, struct.pack("ll", STALLED_CLIENT_S, 0))
 
 
 def post_fork(server: Any, worker: Any) -> None:

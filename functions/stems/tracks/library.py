@@ -6,13 +6,13 @@ from typing import Any
 from flask import Response, jsonify, request, url_for
 from werkzeug.exceptions import BadRequest
 
-from stems.contract import Upload
+from stems import naming
 from stems.errors import ObjectGone, StateUnavailable, UnknownTrack
 from stems.index import Index
 from stems.jobs import Jobs
 from stems.record import Track
 from stems.storage import Storage
-from stems.tracks import bodies, line, parameters, schemas
+from stems.tracks import asked, bodies, line, parameters, schemas
 from stems.tracks.api import IF_NONE_MATCH, SONGHASH, Answer, Routes
 from stems.tracks.intake import Intake
 
@@ -32,7 +32,7 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
 
     @library.add(
         "/v1/tracks",
-        query=schemas.ListQuery,
+        query=asked.ListQuery,
         good={200: Answer(schemas.Tracks, headers=("Link",))},
         bad=(400, 503),
         more={"summary": "List tracks", "description": "Newest first; with `q` by name. `Link` has the next page."},
@@ -73,7 +73,7 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
     @library.add(
         "/v1/tracks/<songhash>",
         method="DELETE",
-        query=schemas.DeleteQuery,
+        query=asked.DeleteQuery,
         good={204: Answer(description="Removed")},
         bad=(400, 404, 503),
         parameters=(SONGHASH,),
@@ -85,7 +85,10 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
     def remove(query: dict[str, Any], songhash: str) -> Response:
         found = find(songhash)
         # What is about to separate it once more would bring it back.
-        jobs.cancel(Upload(found.bucket, found.key, found.upload_etag, 0, {}).job)
+        with suppress(ObjectGone):
+            job = naming.job_id(found.bucket, found.key, found.upload_etag)
+            if jobs.get([job]):
+                line.call_off(jobs, intake, job, found.key, found.upload_etag)
         storage.remove_track(found)
         with suppress(ObjectGone):
             upload = intake.upload(found.key, found.upload_etag)
@@ -99,9 +102,9 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
     @library.add(
         "/v1/tracks/<songhash>/rerun",
         method="POST",
-        body=schemas.Rerun,
+        body=asked.Rerun,
         good={202: Answer(schemas.Job, headers=("Location",))},
-        bad=(400, 404, 415, 503),
+        bad=(400, 404, 415, 422, 503),
         parameters=(SONGHASH,),
         more={
             "summary": "Separate a track once more",

@@ -9,7 +9,7 @@ from stems.contract import Upload
 from stems.errors import Ended, ObjectGone, StateUnavailable, StorageUnavailable, UnknownJob
 from stems.jobs import Job, Jobs
 from stems.storage import Storage
-from stems.tracks import bodies, parameters, schemas
+from stems.tracks import asked, bodies, parameters, schemas
 from stems.tracks.api import JOB, Answer, Routes
 from stems.tracks.estimate import Estimates
 from stems.tracks.intake import Intake
@@ -21,7 +21,7 @@ def routes(jobs: Jobs, storage: Storage, intake: Intake) -> Routes:
 
     @line.add(
         "/v1/queue",
-        query=schemas.QueueQuery,
+        query=asked.QueueQuery,
         good={200: Answer(schemas.Queue)},
         bad=(400, 503),
         more={"summary": "Show what waits, runs and failed"},
@@ -73,9 +73,7 @@ def routes(jobs: Jobs, storage: Storage, intake: Intake) -> Routes:
                 _tag(storage, intake, upload, "dropped", must=True)
             jobs.drop(job)
             return _answer(jobs, jobs.find(job), 202)
-        state = jobs.cancel(job)
-        if not state and found.key:  # announced, and not in line yet
-            state = jobs.cancel(job, intake.upload(found.key, found.etag))
+        state = call_off(jobs, intake, job, found.key, found.etag)
         if not state:
             raise UnknownJob(f"no job {job}")
         if state != "cancelled":
@@ -98,6 +96,15 @@ def routes(jobs: Jobs, storage: Storage, intake: Intake) -> Routes:
         return _answer(jobs, _known(jobs, found, "waiting"), 202)
 
     return line
+
+
+def call_off(jobs: Jobs, intake: Intake, job: str, key: str, etag: str) -> str | None:
+    """Cancel the job of an upload, also one that is announced and not in line yet; return what `Jobs.cancel` does.
+
+    Raises ObjectGone where only the bucket could tell, and has nothing of these bytes.
+    """
+    state = jobs.cancel(job)
+    return jobs.cancel(job, intake.upload(key, etag)) if not state and key else state
 
 
 def accepted(jobs: Jobs, upload: Upload) -> Response:

@@ -1,4 +1,4 @@
-"""/v1/models: what can be known of models without torch: the setting, and what records say."""
+"""/v1/models: what can be known of models without torch: what workers and records say, and the setting."""
 
 from flask import Response, jsonify
 
@@ -8,7 +8,7 @@ from stems.tracks.api import Answer, Routes
 
 
 def routes(index: Index, default: str) -> Routes:
-    """Return the route; `default`: the model for songs that name none."""
+    """Return the route; `default`: the model for songs that name none, until a worker has said which."""
     models = Routes("models", "Models")
 
     @models.add(
@@ -18,7 +18,8 @@ def routes(index: Index, default: str) -> Routes:
         more={"summary": "List models", "description": "The default, and those that have made a track."},
     )
     def known() -> Response:
-        found = {default: {"sources": [], "note": ""}, **index.models()}
-        return jsonify(default=default, models=[{"name": name, **found[name]} for name in sorted(found)])
+        known_default = index.default_model() or default
+        found = {known_default: {"sources": [], "note": ""}, **index.models()}
+        return jsonify(default=known_default, models=[{"name": name, **found[name]} for name in sorted(found)])
 
     return models

@@ -10,7 +10,7 @@ from flask import Response, jsonify, request
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
 
 from stems.jobs import Jobs
-from stems.tracks import bodies, line, parameters, schemas
+from stems.tracks import asked, bodies, line, parameters, schemas
 from stems.tracks.api import Answer, Routes
 from stems.tracks.intake import Intake
 from stems.tracks.limits import Transfers
@@ -28,9 +28,9 @@ def routes(jobs: Jobs, intake: Intake, transfers: Transfers, max_bytes: int) -> 
     @uploads.add(
         "/v1/uploads",
         method="POST",
-        body=schemas.Song,
+        body=asked.Song,
         good={200: Answer(schemas.Form)},
-        bad=(400, 413, 415, 503),
+        bad=(400, 413, 415, 422, 503),
         more={
             "summary": "Ask for a form to upload a song with",
             "description": "The browser sends the form straight to MinIO: `fields` as they are, then `file`. The form "
@@ -57,9 +57,9 @@ def routes(jobs: Jobs, intake: Intake, transfers: Transfers, max_bytes: int) -> 
     @uploads.add(
         "/v1/tracks",
         method="POST",
-        query=schemas.PutQuery,
+        query=asked.PutQuery,
         good={202: Answer(schemas.Job, headers=("Location",))},
-        bad=(400, 413, 415, 503),
+        bad=(400, 413, 415, 422, 503),
         more={
             "summary": "Upload a song",
             "description": "The body is the file, of any length, with `Content-Length` or chunked.",

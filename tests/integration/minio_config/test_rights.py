@@ -112,7 +112,7 @@ ALLOWED = {
     | LOOK
     | {"put", "put parts", "copy", "remove", "get tags", "set tags", "abort", "form", "copy anew"},
     ("tracks", "output"): READ | LOOK | {"remove"},
-    ("relay", "queue"): LOOK | {"get tags", "set tags"},
+    ("relay", "queue"): READ | LOOK | {"get tags", "set tags"},
     ("relay", "output"): LOOK,
     ("uploader", "queue"): READ
     | LOOK
@@ -159,10 +159,11 @@ def test_strangers_can_do_nothing(server: Server) -> None:
             assert answer.status == 403, (method, bucket, path)
 
 
-def test_a_listing_of_the_relay_has_tags(server: Server) -> None:
+def test_a_listing_of_the_relay_has_tags_and_options(server: Server) -> None:
     found = server.login("relay").list_objects("queue", recursive=True, include_user_meta=True)
     (item,) = [item for item in found if item.object_name == "there"]
     assert item.tags == {"state": "done"}
+    assert dict(item.metadata or {})["X-Amz-Meta-Stems"] == "vocals"
 
 
 def test_mc_as_the_uploader(server: Server, tmp_path: Path) -> None:

@@ -103,3 +103,6 @@ def test_models_are_those_of_the_records_and_the_default(empty: Stack) -> None:
     for _ in range(2):
         assert empty.get("/v1/models").json()["models"][1] == known
         empty.redis.delete(naming.MODELS, naming.TRACKS_COMPLETE)  # Redis has lost it
+    empty.index.announce("mine", ["vocals", "rest"], "for trying")
+    models = empty.get("/v1/models").json()
+    assert (models["default"], [each["name"] for each in models["models"]]) == ("mine", ["htdemucs", "mine"])

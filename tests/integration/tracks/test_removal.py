@@ -52,6 +52,16 @@ def test_what_is_about_to_bring_it_back_is_cancelled(empty: Stack) -> None:
     assert show(empty, path)["state"] == "cancelled"
 
 
+def test_another_separation_that_is_only_announced_is_cancelled_with_it(empty: Stack) -> None:
+    track = empty.put(1, upload=empty.upload("a.mp3"), vocals_mp3=SONG)
+    job = empty.send("POST", f"/v1/tracks/{track.songhash}/rerun", {}).json()
+    assert empty.send("DELETE", f"/v1/tracks/{track.songhash}").status == 204
+    known = empty.redis.hgetall(naming.job_key(job["id"]))
+    # The relay goes by this when the notification comes; and the sweep by the tag.
+    assert (known["state"], int(known["uploaded_ms"]) > 0) == ("cancelled", True)
+    assert tags(empty, "a.mp3")["state"] == "removed"
+
+
 @pytest.mark.parametrize("key", ["a.mp3", "in/Söng & more (live).mp3"])
 def test_another_separation_is_asked_for_with_the_upload(empty: Stack, key: str) -> None:
     upload = empty.upload(key)

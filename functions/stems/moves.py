@@ -1,0 +1,102 @@
+"""The Lua scripts by which jobs change, but for those of the relay (stems_relay.scripts): each is one step in Redis."""
+
+from stems import news
+
+# What was cancelled says so until it has ended, whatever its worker tells meanwhile. Progress is news in steps of 1 %.
+# Returns 1 if the job was cancelled.
+UPDATE = (
+    news.LUA
+    + """
+local known, cancel, before = unpack(redis.call('HMGET', KEYS[1], 'state', 'cancel', 'progress'))
+if cancel then return 1 end
+if not known then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+local after = redis.call('HGET', KEYS[1], 'progress')
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= known or math.floor(100 * (tonumber(before) or 0)) ~= math.floor(100 * (tonumber(after) or 0)) then
+  tell('job', ARGV[1])
+end
+return 0
+"""
+)
+
+# A job that waits leaves the line; of one that is being delivered its worker is told, and SETTLE does not let it wait
+# again. Of one that is only announced (ARGV from uploaded_ms on) it is noted, for CLAIM, that nothing is to be done.
+# What remains is known by CLAIM for a while; the tag on the upload is for ever.
+# KEYS: job hash, WAITING, ATTEMPTS. ARGV: id, ttl_s, now, uploaded_ms, bucket, key, etag (or none of the last four).
+# Returns cancelled, or the state in which nothing can be cancelled; nothing when no such job is known.
+CANCEL = (
+    news.LUA
+    + """
+local id = ARGV[1]
+local state, relay, uploaded = unpack(redis.call('HMGET', KEYS[1], 'state', 'relay', 'uploaded_ms'))
+local waits = redis.call('ZREM', KEYS[2], id) == 1
+if not waits and relay and redis.call('SISMEMBER', 'stems:delivering:' .. relay, id) == 1 then
+  redis.call('HDEL', KEYS[1], 'again')
+  redis.call('HSET', KEYS[1], 'cancel', '1', 'state', 'cancelled', 'updated_ms', ARGV[3])
+  tell('job', id)
+  return 'cancelled'
+end
+if not waits and state and state ~= 'waiting' then return state end
+if not waits and not ARGV[4] then return state and '' or false end
+redis.call('HDEL', KEYS[3], id)
+redis.call('HDEL', KEYS[1], 'record', 'again', 'error')
+if ARGV[4] and not (waits and uploaded) then
+  redis.call('HSET', KEYS[1], 'uploaded_ms', ARGV[4], 'bucket', ARGV[5], 'key', ARGV[6], 'etag', ARGV[7])
+end
+redis.call('HSET', KEYS[1], 'state', 'cancelled', 'updated_ms', ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+tell('job', id)
+return 'cancelled'
+"""
+)
+
+# An upload that was put just now, and is announced any moment, is a job already: its address answers. It stands in no
+# line; CLAIM enters it. Where the same upload was a job before, it waits again.
+# KEYS: job hash, WAITING, DEAD. ARGV: id, ttl_s, now, uploaded_ms, bucket, key, etag.
+EXPECT = (
+    news.LUA
+    + """
+local id = ARGV[1]
+local known, relay = unpack(redis.call('HMGET', KEYS[1], 'uploaded_ms', 'relay'))
+if redis.call('ZSCORE', KEYS[2], id) then return 0 end
+if relay and redis.call('SISMEMBER', 'stems:delivering:' .. relay, id) == 1 then return 0 end
+if known and tonumber(known) >= tonumber(ARGV[4]) then return 0 end
+redis.call('ZREM', KEYS[3], id)
+redis.call('HDEL', KEYS[1], 'error', 'progress', 'songhash', 'record', 'attempts', 'uploaded_ms', 'started_ms')
+redis.call('HSET', KEYS[1], 'state', 'waiting', 'bucket', ARGV[5], 'key', ARGV[6], 'etag', ARGV[7])
+redis.call('HSET', KEYS[1], 'updated_ms', ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+tell('job', id)
+return 1
+"""
+)
+
+RETRY = (
+    news.LUA
+    + """
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HDEL', KEYS[2], ARGV[1])
+if redis.call('HEXISTS', KEYS[4], 'payload') == 1 then
+  redis.call('RPUSH', KEYS[5], redis.call('HGET', KEYS[4], 'payload'))
+  redis.call('DEL', KEYS[4])
+else
+  redis.call('HDEL', KEYS[4], 'error', 'tries')
+  redis.call('HSET', KEYS[4], 'state', 'waiting')
+  redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
+end
+if not ARGV[1]:find('^[rw]') then tell('job', ARGV[1]) end
+return 1
+"""
+)
+
+DROP = (
+    news.LUA
+    + """
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[2], 'state', 'dropped')
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+if not ARGV[1]:find('^[rw]') then tell('job', ARGV[1]) end
+return 1
+"""
+)
