@@ -111,7 +111,7 @@ def test_a_dropped_song_is_separated_played_and_downloaded(page: Page, pipeline:
 
 def test_a_song_that_runs_can_be_cancelled(page: Page, pipeline: Pipeline, tmp_path: Path) -> None:
     page.goto("/")
-    drop(page, song(tmp_path / "Too long.wav", seed=71, duration_s=100))
+    page.locator("#files").set_input_files(song(tmp_path / "Too long.wav", seed=71, duration_s=60))
     row = page.locator(".queue .row", has_text="Too long")
     expect(row).to_have_attribute("data-state", "running", timeout=60_000)
     row.get_by_role("button", name="Cancel Too long").click()

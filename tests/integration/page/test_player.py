@@ -67,7 +67,7 @@ def test_mute_and_solo_take_a_stem_out_of_the_sound(empty: Stack, page: Page) ->
     expect(page.get_by_role("button", name="Play")).to_be_visible()
 
 
-@pytest.mark.parametrize("format", ["mp3", "flac", "wav"])
+@pytest.mark.parametrize("format", ["mp3", "flac"])
 def test_stems_are_in_step_to_the_sample(empty: Stack, page: Page, format: str) -> None:
     """Two stems that cancel each other are silent only as long as not one sample is out of step."""
     sound = noise(14)
@@ -108,7 +108,7 @@ def test_seams_and_loops_are_without_a_gap(empty: Stack, page: Page) -> None:
 
 @pytest.mark.parametrize("format", ["mp3", "mp3-128", "mp3-v4", "flac", "flac-16", "wav", "wav-16", "wav-32f"])
 def test_the_rendered_mix_is_the_sum_of_the_stems(empty: Stack, page: Page, format: str) -> None:
-    stems = {"vocals": noise(14), "drums": tone(1000, 14), "bass": tone(110, 14)}
+    stems = {"vocals": noise(8), "drums": tone(1000, 8), "bass": tone(110, 8)}  # two windows
     song = put_song(empty, "Song.mp3", stems, [format])
     page.goto(f"/#song={song.songhash}&mix=vocals-50~bass-100m")
     with page.expect_download() as download:
