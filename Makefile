@@ -4,7 +4,7 @@ PY := .venv/bin/python
 LOCAL := $(PY) -m stems_local
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup sounds demo up down test images test-images test-cluster lint manifests format bench requirements clean
+.PHONY: help setup sounds browser demo up down test images test-images test-cluster lint manifests format bench requirements clean
 
 help: ## Tell what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -17,6 +17,9 @@ setup: .venv/.ready ## Get everything: virtual environment, MinIO, mc, Redis
 
 sounds: ## Get what the tests' song maker plays: FluidSynth, espeak-ng, soundfonts
 	@local/sounds.sh
+
+browser: ## Get what the tests of the page need: Chromium and a font
+	@local/packages.sh chromium fonts-dejavu-core
 
 demo: .venv/.ready ## Separate a song through the whole pipeline and show where the time goes (SONG=file: yours)
 	@$(LOCAL) demo $(if $(SONG),"$(SONG)")

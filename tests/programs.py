@@ -33,7 +33,7 @@ def need(name: str) -> str:
     folders = [*map(str, FOLDERS), os.environ.get("PATH", "")]
     path = shutil.which(name, path=os.pathsep.join(folders))
     if path is None:
-        _missing(name, "sounds" if name in SOUNDS else "setup")
+        _missing(name, "sounds" if name in SOUNDS else "browser" if name == "chromium" else "setup")
     return path
 
 

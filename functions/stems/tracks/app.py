@@ -6,7 +6,7 @@ from stems import jobs, logs, metrics, web
 from stems.config import Settings
 from stems.index import Index
 from stems.storage import Storage
-from stems.tracks import api, classic, docs, download, events, home, library, line, models, uploads
+from stems.tracks import api, classic, docs, download, events, home, library, line, models, page, uploads
 from stems.tracks.hub import Hub
 from stems.tracks.intake import Intake
 from stems.tracks.limits import DOWNLOADS, UPLOADS, Transfers
@@ -49,5 +49,5 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     app.register_blueprint(classic.routes(client, storage, index, intake, settings.apiv1_max_mb * 1_000_000))
     app.register_blueprint(docs.routes(document))
-    app.register_blueprint(home.routes(document))
+    app.register_blueprint(home.routes(document, page.Page(page.storage_url(settings))))
     return app

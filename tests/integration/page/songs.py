@@ -1,0 +1,23 @@
+"""Stems that look like music on a picture."""
+
+import numpy as np
+
+from tests.browser import RATE_HZ, Samples
+
+
+def music(seed: int, duration_s: float) -> dict[str, Samples]:
+    """Make drums, bass, other and vocals, each of shape (samples, 2)."""
+    random = np.random.default_rng(seed)
+    time_s = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
+
+    def course(points: int, low: float) -> Samples:
+        """Return a gain that wanders between `low` and 1; silent while it is below 0."""
+        return np.interp(time_s, np.linspace(0, duration_s, points), random.uniform(low, 1, points)).clip(0)
+
+    made = {
+        "drums": 0.35 * random.standard_normal(len(time_s)) * np.exp(-(time_s % 0.5) * 9) * course(8, 0.4),
+        "bass": 0.45 * np.sin(2 * np.pi * 55 * time_s) * course(60, 0.2),
+        "other": 0.3 * np.sin(2 * np.pi * 220 * time_s) * course(30, 0.1),
+        "vocals": 0.5 * np.sin(2 * np.pi * 330 * time_s) * course(25, -0.8),
+    }
+    return {stem: np.stack([samples, samples], axis=1) for stem, samples in made.items()}
