@@ -1,5 +1,6 @@
 """Hybrid Transformer Demucs in blocks against demucs itself, on the same weights."""
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -8,7 +9,10 @@ import torch
 from demucs.hdemucs import HDemucs
 from demucs.htdemucs import HTDemucs
 
+from stems.separate.engine import separate
 from stems.separate.hybrid import Hybrid, Types
+from stems.separate.model import Model, Part
+from tests.data.training.evaluate import Mixture
 
 FOUR = ["drums", "bass", "other", "vocals"]
 SIX = [*FOUR, "guitar", "piano"]
@@ -87,3 +91,20 @@ def test_less_exact_as_asked() -> None:
 )
 def test_other_networks_are_told(made: Any) -> None:
     assert not Hybrid.supports(made)
+
+
+def test_two_segments_at_once_are_those_of_one_after_the_other() -> None:
+    net = network(dconv_mode=3)
+    part = Part(net, (1.0,) * 4, 8000)
+    theirs = Model("theirs", tuple(FOUR), 8000, 2, (part,), "")
+    ours = replace(theirs, parts=(replace(part, network=Hybrid(net, EXACT)),))
+    assert (theirs.at_once, ours.at_once) == (1, 2)
+    song = Mixture(0.1 * torch.randn(2, 40_000, generator=torch.Generator().manual_seed(3)))
+    whole = list(separate(ours, song))
+    assert len(whole) == 7
+    for block, wanted in zip(whole, separate(theirs, song), strict=True):
+        assert block.start == wanted.start
+        torch.testing.assert_close(block.stems, wanted.stems, rtol=0, atol=1e-5)
+    for first, last in [(0, 1), (2, 5), (6, 7)]:
+        run = list(separate(ours, song, first=first, last=last))
+        assert all(torch.equal(a.stems, b.stems) for a, b in zip(run, whole[first:last], strict=True))

@@ -18,9 +18,8 @@ from torch.nn import functional
 from stems.separate.model import Model
 
 _OVERLAP = 0.25
-# Segments that are computed at once, each by its share of the cores. Two waste a third less of two cores than one does,
-# which leaves a core idle in each of its thousands of small steps; each takes the memory of a segment.
-_LANES = 2
+# Those that this process may use.
+_CORES = torch.get_num_threads()
 
 
 class Signal(Protocol):
@@ -99,14 +98,15 @@ def _estimates(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) ->
 
     Whoever closes the iterator waits for the segments in work.
     """
-    lanes = _lanes()
+    count = min(model.at_once, _CORES)
+    lanes = _lanes(count)
     ahead: deque[Future[torch.Tensor]] = deque()
     try:
         for index in indices:
             start = index * cut.stride
             length = min(cut.segment_length, song.length - start)
-            ahead.append(lanes.submit(_estimate, model, song, start, length))
-            if len(ahead) > _LANES:
+            ahead.append(lanes.submit(_estimate_by, _CORES // count, model, song, start, length))
+            if len(ahead) > count:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
@@ -117,11 +117,15 @@ def _estimates(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) ->
 
 
 @cache
-def _lanes() -> ThreadPoolExecutor:
-    """Return the threads that compute, of this process for ever: each keeps 100 MB of torch's once it has computed."""
-    cores = torch.get_num_threads()
-    lanes = min(_LANES, cores)
-    return ThreadPoolExecutor(lanes, "lane", torch.set_num_threads, (cores // lanes,))
+def _lanes(count: int) -> ThreadPoolExecutor:
+    """Return so many threads; they stay, as does what torch keeps in each that computes."""
+    return ThreadPoolExecutor(count, "lane")
+
+
+def _estimate_by(cores: int, model: Model, song: Signal, start: int, length: int) -> torch.Tensor:
+    """As `_estimate`, in a thread that computes with so many cores."""
+    torch.set_num_threads(cores)
+    return _estimate(model, song, start, length)
 
 
 def _estimate(model: Model, song: Signal, start: int, length: int) -> torch.Tensor:

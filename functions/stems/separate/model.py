@@ -117,6 +117,15 @@ class Model:
                 raise ModelUnavailable(f"model {self.name}: no part has a weight for the source {source}")
 
     @property
+    def at_once(self) -> int:
+        """Return how many segments to compute at a time, each by its share of the cores.
+
+        Two of a Hybrid leave less of two cores idle than one does, in its thousands of small steps: 2.3 s a segment
+        instead of 2.9. Other networks take too much memory for that: `demo` 1.4 GiB, and it gains nothing.
+        """
+        return 2 if all(isinstance(part.network, Hybrid) for part in self.parts) else 1
+
+    @property
     def segment_length(self) -> int:
         """Return the samples that every part takes at a time."""
         return self.parts[0].segment_length
