@@ -1,5 +1,6 @@
 """The whole pipeline, real and started once: MinIO, Redis, relay, separate and tracks on free ports."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,12 @@ QUICK = {
 
 # Tests that run only when their marker is asked for.
 OPT_IN = {"bench": "make bench", "images": "make test-images", "cluster": "make test-cluster"}
+
+
+def pytest_configure() -> None:
+    """Let children end by Ctrl-C, also where a shell started us in the background and so without it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
