@@ -25,9 +25,10 @@ OPT_IN = {"bench": "make bench", "images": "make test-images", "cluster": "make 
 
 
 def pytest_configure() -> None:
-    """Let children end by Ctrl-C, also where a shell started us in the background and so without it."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let children end by Ctrl-C and hang-up, also where a shell or nohup has us ignore these, as they then would."""
+    for each in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(each) == signal.SIG_IGN:
+            signal.signal(each, lambda *_: None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -49,6 +49,7 @@ class Stem(Schema):
 
     stem = text("vocals, drums, no_vocals, ...")
     format = text("mp3, flac, wav")
+    quality = text("What it was made at: 320, v0 and the like for mp3, else bits; empty where that is not known")
     size = fields.Integer(required=True, metadata={"description": "bytes"})
     etag = text("The ETag of its bytes, without quotes")
     gain_db = fields.Float(required=True, metadata={"description": "What it was lowered by, so that no stem clips"})
