@@ -69,7 +69,7 @@ class Hybrid:
         lengths = [length, *(each.shape[1] for each in time_skips[:-1])]
         x, xt = skips[-1], time_skips[-1]
         if self._middle is not None:
-            # Here most is in use: without this a process grows by 70 MB, which costs 2 % of the time.
+            # Before the step that needs most: 2 % of the time for 70 MB less in the process.
             memory.give_back()
             x, xt = self._middle(x, xt)
         # Sums in place: what a skip connection holds is of use no more.
