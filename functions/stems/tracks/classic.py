@@ -21,7 +21,7 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge
 
 from stems import lease
-from stems.errors import StateUnavailable, TransientError, UnknownJob, UnknownTrack
+from stems.errors import StateUnavailable, TransientError, UnknownTrack
 from stems.index import Index
 from stems.jobs import Job, Jobs
 from stems.options import Options
@@ -194,7 +194,7 @@ def _wait_until_known(jobs: Jobs, job: str) -> None:
     deadline = time.monotonic() + _ANNOUNCED_S
     with suppress(StateUnavailable):  # it is in the bucket: Redis comes back, and it will be separated
         while time.monotonic() < deadline:
-            with suppress(UnknownJob):
-                jobs.find(job)
+            # Entered, not announced alone: between the two it is on its way through the relay, and in no list.
+            if jobs.get([job]):
                 return
             time.sleep(0.005)
