@@ -139,15 +139,17 @@ def available(folder: Path) -> list[str]:
 def load(name: str, folder: Path, precision: str = EXACT) -> Model:
     """Return the model `name`: `demo`, `untrained`, or `<name>.safetensors` or the bag `<name>.yaml` in `folder`.
 
-    Its networks compute at `precision`, where they can at another one than exactly. The process keeps the memory that
-    they free. Raises BadOptions for a name with other characters than letters, digits, `_` and `-`, so that a song's
-    options cannot walk the file system, and ModelUnavailable where the model is missing or its files are damaged.
+    Its networks compute at `precision`, where they can at another one than exactly. Raises BadOptions for a name with
+    other characters than letters, digits, `_` and `-`, so that a song's options cannot walk the file system, and
+    ModelUnavailable where the model is missing or its files are damaged.
     """
     if not _NAME.fullmatch(name):
         raise BadOptions(f"model {name!r}: a name has only letters, digits, '_' and '-'")
-    memory.keep()
     model = _prepared(_find(name, folder), precision)
-    memory.give_back()
+    if model.at_once > 1:
+        # Not for others: `demo` would come to more than 1 GiB after some songs.
+        memory.keep()
+        memory.give_back()
     return model
 
 
