@@ -5,6 +5,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import torch
+
 from stems.separate.audio import Song, decode
 from tests.programs import need
 
@@ -48,3 +50,9 @@ def read(path: Path, tmp_path: Path, *, channels: int = 2, max_duration_s: float
     need("ffmpeg")
     spool = tmp_path / "spool.f32"
     return decode(path, spool, sample_rate_hz=RATE_HZ, channels=channels, max_duration_s=max_duration_s)
+
+
+def snr_db(wanted: torch.Tensor, found: torch.Tensor) -> float:
+    """Return how far the difference lies below the signal."""
+    error = (wanted.double() - found.double()).square().sum()
+    return float(10 * torch.log10(wanted.double().square().sum() / (error + 1e-300)))

@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import urllib3
 from minio import Minio
+from minio.error import S3Error
 
 from stems import jobs, naming
 from stems.config import Settings
@@ -185,3 +188,33 @@ def problem(response: Any, status: int, *words: str) -> None:
 
 def url(track: Track, stem: str = "vocals.mp3") -> str:
     return f"/v1/tracks/{track.songhash}/{stem}"
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Stack]:
+    """Run the function and its servers; at the end, nothing unforeseen must stand in its log."""
+    stack = Stack(folder)
+    try:
+        for name in ("minio", "redis"):
+            stack.start(name)
+        for bucket in ("output", "queue"):
+            until(partial(_made, stack, bucket))
+        stack.start("tracks")
+        yield stack
+        assert "unforeseen error" not in (stack.folder / "tracks.log").read_text()
+    finally:
+        for name in list(stack.programs):
+            stack.kill(name)
+        stack.redis.close()
+        stack.http.clear()
+
+
+def _made(stack: Stack, bucket: str) -> bool:
+    """Make a bucket; MinIO says that it is ready a moment before it is."""
+    try:
+        stack.s3.make_bucket(bucket)
+    except S3Error as error:
+        if error.code != "XMinioServerNotInitialized":
+            raise
+        return False
+    return True

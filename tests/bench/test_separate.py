@@ -25,8 +25,9 @@ from demucs.htdemucs import HTDemucs
 from stems.config import PRECISIONS
 from stems.separate import audio, engine
 from stems.separate import model as models
+from tests.audio import snr_db
 from tests.bench.machine import machine
-from tests.programs import CHECKOUT, need
+from tests.cluster.songs import lasting
 
 ROUNDS = 3
 LENGTHS_S = (60, 180)
@@ -75,14 +76,6 @@ def weights(folder: Path) -> None:
     (folder / f"{NAME}.yaml").write_text(yaml.safe_dump({"models": [SIGNATURE]}))
 
 
-def music(path: Path, duration_s: float) -> Path:
-    """Write an MP3 of the bundled song, over and over."""
-    again = ["-stream_loop", "-1", "-i", str(CHECKOUT / "tests" / "data" / "song.mp3"), "-t", str(duration_s)]
-    command = [need("ffmpeg"), "-v", "error", "-y", *again, "-c", "copy", str(path)]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    return path
-
-
 def sides(folder: Path) -> list[Side]:
     ours = [sys.executable, "-m", "stems.cli", "separate", "--model", NAME, "-o"]
     path = {"STEMS_MODEL_DIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -98,7 +91,7 @@ def sides(folder: Path) -> list[Side]:
 @pytest.mark.parametrize("duration_s", LENGTHS_S)
 def test_cold_beside_demucs(tmp_path: Path, duration_s: int) -> None:
     weights(tmp_path)
-    song = music(tmp_path / "song.mp3", duration_s)
+    song = lasting(tmp_path / "song.mp3", duration_s)
     runs = sides(tmp_path)
     print(f"\n{machine()}\n{duration_s} s of music to four MP3s, each run a process of its own; medians of {ROUNDS}")
     for _ in range(ROUNDS):
@@ -118,7 +111,7 @@ def test_cold_beside_demucs(tmp_path: Path, duration_s: int) -> None:
 @pytest.mark.timeout(3600)
 def test_stem_by_stem(tmp_path: Path) -> None:
     weights(tmp_path)
-    path = music(tmp_path / "song.mp3", EXACTLY_S)
+    path = lasting(tmp_path / "song.mp3", EXACTLY_S)
     song = audio.decode(path, tmp_path / "song.f32", sample_rate_hz=44100, channels=2)
     # Before anything of ours changes how this process allocates or divides its work.
     _, theirs = Separator(model=NAME, repo=tmp_path, shifts=0).separate_tensor(song.read(0, song.length), 44100)
@@ -129,8 +122,3 @@ def test_stem_by_stem(tmp_path: Path) -> None:
             ours = torch.cat([block.stems for block in blocks], -1)
         levels = [f"{source} {snr_db(theirs[source], stem):.1f}" for source, stem in zip(SOURCES, ours, strict=True)]
         print(f"  {precision:16} {'  '.join(levels)}")
-
-
-def snr_db(wanted: torch.Tensor, found: torch.Tensor) -> float:
-    """Return how far the difference lies below the signal."""
-    return 10 * float(torch.log10(wanted.square().sum() / (wanted - found).square().sum()))

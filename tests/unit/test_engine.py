@@ -19,6 +19,7 @@ from demucs.htdemucs import HTDemucs
 from stems.errors import ModelUnavailable
 from stems.separate.engine import Block, plan, separate
 from stems.separate.model import Model, Part
+from tests.audio import snr_db
 
 RATE_HZ = 8000
 SEGMENT = RATE_HZ
@@ -92,11 +93,6 @@ def by_demucs(network: Any, song: Memory) -> torch.Tensor:
         callback_arg=None,
     )  # fmt: skip
     return torch.stack(list(separator.separate_tensor(song.wav)[1].values()))
-
-
-def snr_db(reference: torch.Tensor, found: torch.Tensor) -> float:
-    error = (reference.double() - found.double()).square().sum()
-    return float(10 * torch.log10(reference.double().square().sum() / (error + 1e-300)))
 
 
 @pytest.mark.parametrize("length", [1500, SEGMENT, 2 * STRIDE, 2 * STRIDE + SEGMENT - 1, 20011])

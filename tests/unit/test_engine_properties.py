@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from stems.separate.engine import plan, separate
-from tests.unit.test_engine import SEGMENT, STRIDE, Memory, htdemucs, joined, model_of, noise, snr_db
+from tests.audio import snr_db
+from tests.unit.test_engine import SEGMENT, STRIDE, Memory, htdemucs, joined, model_of, noise
 
 
 class Shares(torch.nn.Module):

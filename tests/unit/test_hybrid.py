@@ -12,6 +12,7 @@ from demucs.htdemucs import HTDemucs
 from stems.separate.engine import separate
 from stems.separate.hybrid import Hybrid, Types
 from stems.separate.model import Model, Part
+from tests.audio import snr_db
 from tests.data.training.evaluate import Mixture
 
 FOUR = ["drums", "bass", "other", "vocals"]
@@ -32,15 +33,13 @@ def network(sources: list[str] = FOUR, **arguments: Any) -> Any:
     return made
 
 
-def snr_db(types: Types, made: Any, length: int = 8000) -> list[float]:
+def stems_db(types: Types, made: Any, length: int = 8000) -> list[float]:
     """Return how far our difference from demucs lies below each stem."""
     mix = 0.1 * torch.randn(1, made.audio_channels, length, generator=torch.Generator().manual_seed(2)) + 0.02
     with torch.inference_mode():
         wanted, found = made(mix)[0], Hybrid(made, types)(mix)[0]
     assert wanted.shape == found.shape
-    return [
-        10 * float(torch.log10(a.square().sum() / (a - b).square().sum())) for a, b in zip(wanted, found, strict=True)
-    ]
+    return [snr_db(a, b) for a, b in zip(wanted, found, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -58,20 +57,20 @@ def snr_db(types: Types, made: Any, length: int = 8000) -> list[float]:
 def test_the_samples_of_demucs(made: dict[str, Any]) -> None:
     net = network(**made)
     assert Hybrid.supports(net)
-    assert min(snr_db(EXACT, net)) > 100
+    assert min(stems_db(EXACT, net)) > 100
 
 
 @pytest.mark.parametrize("length", [8000, 8001, 9999, 12346])
 def test_any_length_where_the_network_takes_it(length: int) -> None:
     net = network(dconv_mode=3, use_train_segment=False)
     assert Hybrid(net, EXACT).valid_length(length) == length
-    assert min(snr_db(EXACT, net, length)) > 100
+    assert min(stems_db(EXACT, net, length)) > 100
 
 
 def test_less_exact_as_asked() -> None:
     net = network(dconv_mode=3, bottom_channels=64)
-    close = min(snr_db(Types(torch.bfloat16, torch.float32), net))
-    fast = min(snr_db(Types(torch.bfloat16, torch.bfloat16), net))
+    close = min(stems_db(Types(torch.bfloat16, torch.float32), net))
+    fast = min(stems_db(Types(torch.bfloat16, torch.bfloat16), net))
     assert 100 > close > 50
     assert close > fast > 30
 

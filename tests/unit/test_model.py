@@ -104,6 +104,19 @@ def test_a_safetensors_model_is_loaded_ready_for_inference(tmp_path: Path) -> No
     assert same(model.parts[0].network, network())
 
 
+@pytest.mark.parametrize(("other", "precision"), [({}, "fast"), ({"rewrite": False}, "exact")])
+def test_a_bag_is_less_exact_as_a_whole_or_not_at_all(tmp_path: Path, other: dict[str, Any], precision: str) -> None:
+    save_safetensors(tmp_path / "aaaa1111.safetensors", network(1))
+    segment = {"_type": "fraction", "numerator": 3, "denominator": 2}
+    kwargs = json.dumps({**ARGUMENTS, **other, "segment": segment})
+    made = HTDemucs(FOUR, segment=Fraction(3, 2), **ARGUMENTS, **other)
+    save_safetensors(tmp_path / "bbbb2222.safetensors", made, kwargs=kwargs)
+    (tmp_path / "bag.yaml").write_text("models: ['aaaa1111', 'bbbb2222']")
+    model = load("bag", tmp_path, "fast")
+    assert model.precision == precision
+    assert same(model.parts[0].network, network(1)) == (precision == "exact")
+
+
 def test_a_bag_of_both_kinds_of_files_is_loaded(tmp_path: Path) -> None:
     save_safetensors(tmp_path / "aaaa1111.safetensors", network(1))
     save_pickle(tmp_path, "bbbb2222", network(2))

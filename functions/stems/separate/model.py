@@ -123,7 +123,12 @@ class Model:
         Two of a Hybrid leave less of two cores idle than one does, in its thousands of small steps: 2.3 s a segment
         instead of 2.9. Other networks take too much memory for that: `demo` 1.4 GiB, and it gains nothing.
         """
-        return 2 if all(isinstance(part.network, Hybrid) for part in self.parts) else 1
+        return 2 if self.in_blocks else 1
+
+    @property
+    def in_blocks(self) -> bool:
+        """Tell whether all networks are in the form of ours, which takes a precision."""
+        return all(isinstance(part.network, Hybrid) for part in self.parts)
 
     @property
     def segment_length(self) -> int:
@@ -146,7 +151,7 @@ def load(name: str, folder: Path, precision: str = EXACT) -> Model:
     if not _NAME.fullmatch(name):
         raise BadOptions(f"model {name!r}: a name has only letters, digits, '_' and '-'")
     model = _prepared(_find(name, folder), precision)
-    if model.at_once > 1:
+    if model.in_blocks:
         # Not for others: `demo` would come to more than 1 GiB after some songs.
         memory.keep()
         memory.give_back()
@@ -171,15 +176,15 @@ def _find(name: str, folder: Path) -> Model:
 
 def _prepared(model: Model, precision: str) -> Model:
     """Return the model with its networks in the form that computes fastest at this precision."""
-    # A bag may name a network more than once.
-    made: dict[int, Any] = {}
-    for part in model.parts:
-        network = part.network
-        if id(network) not in made:
-            made[id(network)] = Hybrid(network, _TYPES[precision]) if Hybrid.supports(network) else network
+    networks = {id(part.network): part.network for part in model.parts}  # a bag may name one more than once
+    if not all(map(Hybrid.supports, networks.values())):
+        precision = EXACT
+    made = {
+        key: Hybrid(network, _TYPES[precision]) if Hybrid.supports(network) else network
+        for key, network in networks.items()
+    }
     parts = tuple(replace(part, network=made[id(part.network)]) for part in model.parts)
-    changed = all(isinstance(part.network, Hybrid) for part in parts)
-    return replace(model, parts=parts, precision=precision if changed else EXACT)
+    return replace(model, parts=parts, precision=precision)
 
 
 def load_file(file: Path) -> Model:
