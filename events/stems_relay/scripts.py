@@ -70,7 +70,7 @@ then
 end
 if not newer and (state == 'failed' or state == 'cancelled') then return state end
 if not newer and (state == 'done' or state == 'gone' or state == 'dropped') then return 'duplicate' end
-redis.call('HDEL', KEYS[1], 'error', 'progress', 'songhash', 'again', 'relay', 'delivery', 'tries', 'cancel',
+redis.call('HDEL', KEYS[1], 'error', 'progress', 'left_s', 'songhash', 'again', 'relay', 'delivery', 'tries', 'cancel',
   'reused', 'started_ms')
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'since_ms', place, 'updated_ms', now, unpack(fields))
 redis.call('PERSIST', KEYS[1])

@@ -19,7 +19,7 @@ from stems.contract import Upload
 from stems.errors import Busy, Cancelled, ObjectGone, StateUnavailable, UnknownTrack
 from stems.index import Index
 from stems.options import FORMATS, Options, extension, serves
-from stems.record import ModelInfo, Stem, Track
+from stems.record import Asked, ModelInfo, Stem, Track
 from stems.separate import model as models
 from stems.separate import peaks, scratch
 from stems.separate.device import choose
@@ -152,6 +152,7 @@ class Worker:
         with stages("put"):
             stems = tuple(self._put(fetched.songhash, result))
         track = _track(upload, fetched.songhash, model, result, stems, dict(stages.seconds))
+        track = replace(track, options=Asked(options.model or "", options.stems, options.formats))
         before = self._record(fetched.songhash)
         if before and before.model == track.model:
             there = tuple(stem for stem in before.stems if self._storage.has(stem.object, stem.etag))
@@ -191,7 +192,14 @@ class Worker:
     def _begin(self, upload: Upload) -> None:
         """Say that the song is in work; not from the thread, since a late word would deny that it is done."""
         try:
-            if self._jobs.update(upload.job, state="separating", started_ms=jobs.now_ms(), progress=0, error=""):
+            known: dict[str, str | int | float] = {
+                "state": "separating",
+                "started_ms": jobs.now_ms(),
+                "progress": 0,
+                "left_s": "",
+                "error": "",
+            }
+            if self._jobs.update(upload.job, **known):
                 raise Cancelled("the song was cancelled before its turn")
         except StateUnavailable as error:
             _log.warning("the start is not told: %s", error)
