@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 _LOCK = f"{naming.TRACKS_COMPLETE}:lock"
 _REBUILD_LOCK_S = 60
 _REBUILD_WAIT_S = 5.0
+_REBUILD_LOOK_S = 0.02
 _REBUILD_THREADS = 16
 _SCANNED = 5000  # so many names are looked at for one page of a search that is limited in time
 _CHECK_S = 60.0  # so often, and not more often, is a track that is shown looked for in the bucket
@@ -210,12 +211,22 @@ class Index:
             if self._redis.exists(naming.TRACKS_COMPLETE):
                 return
             if not self._redis.set(_LOCK, "1", nx=True, ex=_REBUILD_LOCK_S):
-                raise StateUnavailable("the list of tracks is being rebuilt from the bucket", retry_after_s=1)
+                self._await_rebuilt()
+                return
         rebuilding = self._background.submit(self._rebuild)
         wait([rebuilding], _REBUILD_WAIT_S)
         if not rebuilding.done():
             raise StateUnavailable("the list of tracks is being rebuilt from the bucket", retry_after_s=5)
         rebuilding.result()
+
+    def _await_rebuilt(self) -> None:
+        """Wait for somebody else who reads them: a page asks for several things at once."""
+        deadline = time.monotonic() + _REBUILD_WAIT_S
+        while time.monotonic() < deadline:
+            if self._redis.exists(naming.TRACKS_COMPLETE):
+                return
+            time.sleep(_REBUILD_LOOK_S)
+        raise StateUnavailable("the list of tracks is being rebuilt from the bucket", retry_after_s=5)
 
     def _rebuild(self) -> None:
         try:

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from stems import naming
 from stems.record import Track
 from tests.browser import put_song, screenshots, tab
-from tests.integration.page.songs import music
+from tests.integration.page.songs import drawn, music
 from tests.tracks_stack import Stack
 
 # Rules that test only what WCAG 2.2 AA and good practice ask for; "minor" and "moderate" findings are advice.
@@ -69,7 +69,8 @@ def screen(browser: Browser, url: str, kind: str) -> Iterator[Page]:
 def songs(stack: Stack) -> list[Track]:
     stack.clear()
     names = ["Midnight Train.mp3", "Così fan tutte – Soave sia il vento.flac", LONG, "07 Untitled.m4a"]
-    return [put_song(stack, name, MUSIC, number=number) for number, name in enumerate(names)]
+    peaks = drawn(MUSIC)
+    return [put_song(stack, name, MUSIC, number=number, peaks=peaks) for number, name in enumerate(names)]
 
 
 def queued(stack: Stack, name: str, state: str, **values: object) -> str:
@@ -107,6 +108,9 @@ def test_the_first_page(screen: Page, kind: str, line: None) -> None:
     expect(screen.locator(".queue .row")).to_have_count(4)
     expect(screen.locator(".queue")).to_contain_text("Failed: the file has no audio stream that could be decoded")
     expect(screen.get_by_role("button", name="Retry holiday.mov")).to_be_visible()
+    screen.get_by_role("checkbox", name="FLAC").check()
+    expect(screen.get_by_label("Quality of FLAC")).to_be_visible()
+    expect(screen.get_by_label("Quality of WAV")).to_be_hidden()
     look(screen, f"home-{kind}")
 
 
