@@ -52,7 +52,7 @@ export class Options {
   /** Show a chip for each format, and a choice of its qualities beside one that is chosen. */
   showFormats(qualities) {
     this.qualities = qualities;
-    const fields = Object.entries(FORMATS).flatMap(([format, name]) => {
+    const fields = Object.entries(FORMATS).map(([format, name]) => {
       const known = qualities[format] ?? [];
       const chosen = this.chosen.format.find((each) => each.split("-")[0] === format)?.split("-")[1];
       const select = el(
@@ -61,7 +61,7 @@ export class Options {
         ...known.map((quality) => el("option", { value: quality, text: qualityName(format, quality) })),
       );
       select.value = known.includes(chosen) ? chosen : known[0];
-      return [this.chip("format", format, name), ...(known.length > 1 ? [select] : [])];
+      return el("span", { class: "pair" }, this.chip("format", format, name), known.length > 1 ? select : null);
     });
     this.formats.replaceChildren(el("legend", { text: "Format" }), ...fields);
     this.showQualities();
