@@ -32,8 +32,7 @@ def test_examples_work_as_printed(empty: Stack, tmp_path: Path, example: str) ->
     (tmp_path / "song.mp3").write_bytes(SONG)
     (tmp_path / ".curlrc").write_text("fail\nsilent\nshow-error\nmax-time = 20\n")
     upload = empty.upload("in/song.mp3")
-    stems = {f"{stem}_mp3": SONG for stem in ("vocals", "drums", "bass", "other")}
-    track = empty.put(1, name="song.mp3", upload=upload, peaks=True, **stems)
+    track = empty.put(1, name="song.mp3", upload=upload, peaks=True, vocals_mp3=SONG, drums_mp3=SONG)
     empty.index.add(track)
     job = enter(empty, empty.upload("in/other.mp3"), "failed" if "/retry" in example else "waiting")
     environ = {"URL": empty.url, "HASH": track.songhash, "JOB": job.rpartition("/")[2], "HOME": str(tmp_path)}
