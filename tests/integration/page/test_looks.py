@@ -47,10 +47,10 @@ def check(page: Page) -> None:
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), "wider than the window"
 
 
-def look(page: Page, name: str) -> None:
-    """Check the page and keep a picture of it."""
+def look(page: Page, name: str, *, whole: bool = True) -> None:
+    """Check the page and keep a picture of it, or of the window."""
     check(page)
-    page.screenshot(path=screenshots() / f"{name}.png", full_page=True)
+    page.screenshot(path=screenshots() / f"{name}.png", full_page=whole)
 
 
 @pytest.fixture(params=["dark", "light", "phone"])
@@ -127,6 +127,9 @@ def test_the_mixer_of_a_long_name(screen: Page, kind: str, songs: list[Track]) -
     screen.goto(f"/#song={songs[2].songhash}")
     expect(screen.get_by_role("button", name="Play")).to_be_visible()
     look(screen, f"long-name-{kind}")
+    screen.get_by_role("button", name="Separate again").click()
+    expect(screen.get_by_role("dialog").get_by_role("combobox", name="Quality of MP3")).to_be_visible()
+    look(screen, f"again-{kind}", whole=False)
 
 
 def test_errors(screen: Page, kind: str, url: str) -> None:
@@ -146,7 +149,7 @@ def test_removal_asks_first(screen: Page, kind: str, songs: list[Track]) -> None
     screen.get_by_role("button", name="Remove 07 Untitled").click()
     dialog = screen.get_by_role("dialog", name="Remove this song?")
     expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
-    look(screen, f"remove-{kind}")
+    look(screen, f"remove-{kind}", whole=False)
     screen.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     expect(screen.get_by_role("button", name="Remove 07 Untitled")).to_be_focused()
