@@ -36,16 +36,19 @@ def answer(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("head", "begun"),
+    ("route", "headers", "begun"),
     [
-        ("POST /v1/tracks?name=a.mp3 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n", SONG),
-        ("POST /v1/tracks?name=a.mp3 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"400\r\n" + SONG),
-        ("POST /apiv1/separate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n", b'{"mp3": "aaaa'),
-        ("POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n", b"{"),
+        ("/v1/tracks?name=a.mp3", ["Content-Length: 100000"], SONG),
+        ("/v1/tracks?name=a.mp3", ["Transfer-Encoding: chunked"], b"400\r\n" + SONG),
+        ("/apiv1/separate", ["Content-Length: 100000"], b'{"mp3": "aaaa'),
+        ("/v1/uploads", ["Content-Type: application/json", "Content-Length: 90"], b"{"),
     ],
     ids=["song", "chunked", "classic", "json"],
 )
-def test_who_sends_no_more_is_answered_and_let_go(impatient: Stack, head: str, begun: bytes) -> None:
+def test_who_sends_no_more_is_answered_and_let_go(
+    impatient: Stack, route: str, headers: list[str], begun: bytes
+) -> None:
+    head = "\r\n".join([f"POST {route} HTTP/1.1", "Host: localhost", *headers, "", ""])
     with socket.create_connection(("127.0.0.1", impatient.ports["tracks"])) as connection:
         connection.sendall(head.encode() + begun)
         found = answer(connection)
