@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, g, request
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Forbidden, RequestEntityTooLarge, TooManyRequests, Unauthorized
+from werkzeug.exceptions import Forbidden, TooManyRequests, Unauthorized
 
 from stems.config import NO_TOKENS, Settings
 from stems.errors import ConfigError
@@ -91,7 +91,7 @@ def register(app: Flask, settings: Settings) -> None:
         if role is not EVERYBODY:
             _refuse_lesser(token, role)
         if endpoint not in _STREAMS:
-            _limit_body()
+            request.max_content_length = _BODY_LIMIT
         g.token, g.tokens = token, tokens
 
 
@@ -104,14 +104,6 @@ def refuse_open(settings: Settings, addresses: Iterable[object]) -> None:
                 f"without STEMS_TOKENS_FILE everybody who reaches {host} could do everything: name a file of tokens "
                 f"(`stems token new`), or say STEMS_TOKENS_FILE={NO_TOKENS} where something else keeps people out"
             )
-
-
-def _limit_body() -> None:
-    """Refuse a long body; one that does not say its length is cut off there."""
-    if request.content_length is None:
-        request.max_content_length = _BODY_LIMIT
-    elif request.content_length > _BODY_LIMIT:
-        raise RequestEntityTooLarge(f"the body has {request.content_length} bytes; the limit is {_BODY_LIMIT}")
 
 
 def _token(tokens: Tokens | None) -> Token | None:
