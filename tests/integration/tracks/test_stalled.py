@@ -38,10 +38,17 @@ def answer(connection: socket.socket) -> bytes:
 @pytest.mark.parametrize(
     ("head", "begun"),
     [
-        ("POST /v1/tracks?name=a.mp3 HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", SONG),
-        ("POST /v1/tracks?name=a.mp3 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"400\r\n" + SONG),
-        ("POST /apiv1/separate HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n", b'{"mp3": "aaaa'),
-        ("POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n", b"{"),
+        ("POST /v1/tracks?name=a.mp3 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n", SONG),
+        (
+            "POST /v1/tracks?name=a.mp3 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"400\r\n" + SONG,
+        ),
+        ("POST /apiv1/separate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n", b'{"mp3": "aaaa'),
+        (
+            "POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\n"
+            "Content-Type: application/json\r\nContent-Length: 90\r\n\r\n",
+            b"{",
+        ),
     ],
     ids=["song", "chunked", "classic", "json"],
 )
@@ -62,6 +69,6 @@ def test_many_who_stop_take_nobody_s_place(impatient: Stack) -> None:
             connection = socket.create_connection(("127.0.0.1", impatient.ports["tracks"]))
             waiting.enter_context(connection)
             ending = b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{" if number % 2 else b""
-            connection.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\n" + ending)
+            connection.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\n" + ending)
         for _ in range(3):
             assert impatient.get("/health/live", {"Connection": "close"}).status == 200
