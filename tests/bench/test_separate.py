@@ -181,8 +181,10 @@ def test_beside_demucs(
     for number in range(ROUNDS):
         for index, side in enumerate(runs):
             side.run(duration_s, tmp_path / f"{index}-{number}-{duration_s}")
-    print(f"\n{machine()}\n{duration_s} s of music to four MP3s, medians of {ROUNDS} rounds in turn; most memory of all")
-    print("its processes; dB between a stem of demucs and its difference from ours. Random weights (seed 7)")
+    print(
+        f"\n{machine()}\n{duration_s} s of music to four MP3s, medians of {ROUNDS} rounds in turn; most memory of all"
+    )
+    print("all its processes; dB between a stem of demucs and its difference from ours. Random weights (seed 7)")
     base = statistics.median(runs[0].seconds)
     for side in runs:
         seconds = statistics.median(side.seconds)
