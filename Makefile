@@ -9,7 +9,9 @@ export PYTHONDONTWRITEBYTECODE := 1
 help: ## Tell what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-.venv/.ready: requirements.txt pyproject.toml local/setup.sh
+KERNELS := hatch_build.py $(wildcard functions/stems/separate/kernels/*.[ch])
+
+.venv/.ready: requirements.txt pyproject.toml local/setup.sh $(KERNELS)
 	@local/setup.sh
 
 setup: .venv/.ready ## Get everything: virtual environment, MinIO, mc, Redis

@@ -195,12 +195,14 @@ class Decoder:
             return False
         return len(set(module.rewrite.kernel_size)) == 1 and Residual.supports(module.dconv)
 
-    def __call__(self, x: Rows, length: int = 0) -> Rows:
+    def __call__(self, x: Rows, skip: Rows | None, length: int = 0) -> Rows:
         """Return the decoded rows: `stride` times as many rows; or as many frames, cut to `length`.
 
-        `x` is what came from the layer before and, by the skip connection, from the encoder, added up.
+        `x` is what came from the layer before and, by the skip connection, from the encoder, added up. The result is
+        added to `skip`, which is returned, where there is one.
         """
-        return self._rows(x) if self._along_rows else self._frames(x, length)
+        made = self._rows(x) if self._along_rows else self._frames(x, length)
+        return made if skip is None else skip.add_(made)
 
     def _rows(self, x: Rows) -> Rows:
         rows, frames, channels = x.shape
