@@ -11,9 +11,10 @@ import torch
 from demucs.demucs import DConv
 from torch.nn import functional
 
-from stems.separate import kernels
+from stems.separate import kernels, layers
 from stems.separate.kernels.branch import Residual
 from stems.separate.kernels.product import GELU, GLU, PLAIN, Product
+from stems.separate.kernels.spectra import spectra
 from stems.separate.kernels.transformer import attend
 from stems.separate.kernels.winograd import Convolution
 from tests.audio import snr_db
@@ -180,6 +181,16 @@ def test_convolutions_of_three_by_three(dtype: torch.dtype, rows: int, frames: i
     last = torch.empty(1, frames, channels)
     convolution(x, last, first_row=rows - 1, step_rows=1)
     assert snr_db(wanted[-1:], last) > EXACT_DB - 5
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("frequencies", "frames", "channels"), [(1, 1, 2), (3, 17, 6), (16, 20, 16), (33, 5, 24)])
+def test_spectra(dtype: torch.dtype, frequencies: int, frames: int, channels: int) -> None:
+    x = noise(frequencies, frames, channels).to(dtype)
+    found = spectra(x, 3, 0.5)
+    wanted = layers.spectra(x, 3, 0.5)
+    torch.testing.assert_close(found[..., :-1], wanted, rtol=1e-6, atol=1e-6)
+    assert found[..., -1].eq(0).all()
 
 
 @pytest.mark.parametrize("dtype", [FLOATS])

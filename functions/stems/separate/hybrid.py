@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from stems.separate import attention, kernels, layers, memory
 from stems.separate.kernels import layers as own_layers
+from stems.separate.kernels import spectra as own_spectra
 from stems.separate.kernels import transformer as own_transformer
 from stems.separate.kernels.product import Product
 from stems.separate.layers import Rows
@@ -47,6 +48,7 @@ class Hybrid:
         embedding = getattr(net, "freq_emb", None)
         self._frequencies = None if embedding is None else net.freq_emb_scale * embedding.weight
         self._middle = None if net.crosstransformer is None else _Middle(net, types)
+        self._spectra = own_spectra.spectra if kernels.usable(dtype) else layers.spectra
         self._window = torch.hann_window(self._nfft)
 
     @staticmethod
@@ -117,15 +119,13 @@ class Hybrid:
 
         The inverse of `_to_rows`: frames overlap four times, and the squares of their Hann windows add up to 3/2.
         """
-        frequencies, frames, _ = x.shape
-        spectra = torch.view_as_complex(x.float().view(frequencies, frames, -1, 2)).permute(2, 1, 0)
-        bias = complex(mean, mean)
+        frames = x.shape[1]
+        spectra = self._spectra(x, deviation, mean)
         window = self._window * (math.sqrt(self._nfft) / 1.5)
         start = self._hop // 2 * 3
         out = torch.empty(len(spectra), length)
         for spectrum, samples in zip(spectra, out, strict=True):
-            scaled = torch.mul(spectrum, deviation, out=spectrum.new_empty(spectrum.shape)).add_(bias)
-            quarters = (torch.fft.irfft(scaled, n=self._nfft) * window).view(frames, 4, self._hop)
+            quarters = torch.fft.irfft(spectrum, n=self._nfft).mul_(window).view(frames, 4, self._hop)
             added = torch.zeros(frames + 3, self._hop)
             for index in range(4):
                 added[index : index + frames] += quarters[:, index]

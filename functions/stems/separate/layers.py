@@ -264,6 +264,15 @@ def gelu_(x: torch.Tensor) -> torch.Tensor:
     return changed
 
 
+def spectra(x: Rows, scale: float, shift: float) -> torch.Tensor:
+    """Return complex spectra (channels / 2, frames, frequencies) of `x` (frequencies, frames, channels).
+
+    Pairs of channels are real and imaginary parts, times `scale`, plus `shift`.
+    """
+    parts = x.float().mul_(scale).add_(shift) if x.dtype != torch.float32 else x.mul(scale).add_(shift)
+    return torch.view_as_complex(parts.view(*x.shape[:2], -1, 2)).permute(2, 1, 0)
+
+
 def _cut(x: torch.Tensor, start: int, stop: int) -> torch.Tensor:
     """Return x[start:stop], where what is beyond the ends of `x` is 0."""
     part = x[max(start, 0) : stop]

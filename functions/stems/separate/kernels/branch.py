@@ -44,7 +44,8 @@ class _Branch:
         narrow, first, _, wide, second, _, scale = layers
         dilation = int(narrow.dilation[0])
         taps = narrow.weight.shape[-1]
-        runs = [(0, (tap - taps // 2) * dilation, 1) for tap in range(taps)]
+        margin = taps // 2 * dilation
+        runs = [(0, -margin, taps)] if dilation == 1 else [(0, tap * dilation - margin, 1) for tap in range(taps)]
         self._narrow = Product(narrow.weight.permute(0, 2, 1).flatten(1), narrow.bias, dtype, runs=runs)
         weight = wide.weight[:, :, 0].double()
         factor = torch.cat([scale.scale.double(), torch.ones_like(scale.scale).double()])
