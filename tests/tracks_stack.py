@@ -36,7 +36,7 @@ MB = 1 << 20
 class Stack:
     """MinIO, Redis and the function, each to be killed and started again on its port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.ports = {name: free_port() for name in ("minio", "redis", "tracks")}
         self.programs: dict[str, subprocess.Popen[bytes]] = {}
@@ -48,6 +48,7 @@ class Stack:
             "STEMS_S3_SECRET_KEY": PASSWORD,
             "STEMS_REDIS_URL": f"redis://127.0.0.1:{self.ports['redis']}/0",
             "STEMS_APIV1_MAX_MB": "20",
+            **(environ or {}),
         }
         self.settings = Settings.from_env(self.environ)
         self.http = urllib3.PoolManager(retries=False, timeout=20)
@@ -65,8 +66,9 @@ class Stack:
             command = redis_command(port)
             environ = {}
         else:
-            command = [sys.executable, "-m", "gunicorn", "--config", str(CONFIG), "stems.tracks.app:create_app()"]
-            environ = {**self.environ, "PORT": str(port), "PYTHONPATH": str(CHECKOUT / "functions")}
+            command = [sys.executable, "-m", "gunicorn", "--config", str(CONFIG), "--bind", f"127.0.0.1:{port}"]
+            command.append("stems.tracks.app:create_app()")
+            environ = {**self.environ, "PYTHONPATH": str(CHECKOUT / "functions")}
         with (self.folder / f"{name}.log").open("ab") as log:
             self.programs[name] = subprocess.Popen(
                 command, env={**os.environ, **environ}, cwd=self.folder, stdout=log, stderr=log
@@ -191,9 +193,9 @@ def url(track: Track, stem: str = "vocals.mp3") -> str:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Stack]:
+def running(folder: Path, **environ: str) -> Iterator[Stack]:
     """Run the function and its servers; at the end, nothing unforeseen must stand in its log."""
-    stack = Stack(folder)
+    stack = Stack(folder, environ)
     try:
         for name in ("minio", "redis"):
             stack.start(name)

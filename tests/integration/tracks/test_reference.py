@@ -32,6 +32,9 @@ def test_the_document_is_openapi_3_1_and_has_every_route(stack: Stack) -> None:
         "POST /v1/jobs/{job}/retry",
         "GET /v1/events",
         "GET /v1/models",
+        "GET /v1/session",
+        "POST /v1/session",
+        "DELETE /v1/session",
     }
     assert stack.get("/v1/openapi.json", {"If-None-Match": answer.headers["ETag"]}).status == 304
     routes = stack.get("/").json()["routes"]
