@@ -43,7 +43,7 @@ test-cluster: setup ## Deploy to the cluster of KUBECONFIG, in a namespace of it
 	@$(PY) -m pytest tests/cluster -m cluster -s $(ARGS)
 
 .env: # Passwords for compose.yaml: random, once
-	@folder=$$(mktemp -d) && knative/secrets.sh "$$folder" 2>/dev/null && \
+	@folder=$$(mktemp -d) && knative/secrets.sh "$$folder" 2>/dev/null && rm "$$folder/token.env" && \
 	    (umask 077 && cat "$$folder"/*.env >$@) && rm -r "$$folder" && echo "$@: written"
 
 lint: .venv/.ready ## Check style, types, import boundaries, README

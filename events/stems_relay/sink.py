@@ -7,13 +7,13 @@ The contract is Knative's (https://github.com/knative/specs/blob/main/specs/even
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import httpx2
 
 from stems import trace
-from stems.contract import TYPE_GONE, Reply, Upload
+from stems.contract import SECRET_HEADER, TYPE_GONE, Reply, Upload
 
 _REASON_LIMIT = 500
 _CONNECT_S = 5.0
@@ -47,8 +47,9 @@ class Answer:
 class Sink:
     """A client of one sink; one for the whole relay."""
 
-    def __init__(self, url: str, timeout_s: float, max_in_flight: int) -> None:
+    def __init__(self, url: str, timeout_s: float, max_in_flight: int, secret: str = "") -> None:
         self._url = url
+        self._secret = {SECRET_HEADER: secret} if secret else {}
         # Connections idle for longer may be closed by the other side just as the next event goes out.
         limits = httpx2.Limits(max_connections=max_in_flight, keepalive_expiry=5)
         timeout = httpx2.Timeout(timeout_s, connect=_CONNECT_S)
@@ -66,7 +67,7 @@ class Sink:
             headers, body = message.to_http()
             if place := trace.here():
                 headers["traceparent"] = place.traceparent
-            request = self._client.build_request("POST", self._url, headers=headers, content=body)
+            request = self._client.build_request("POST", self._url, headers=headers | self._secret, content=body)
         # The SDK raises errors of many types for a record that is no more than formally one.
         except Exception as error:
             return Answer(Verdict.DEAD, _line(f"no event can be made of this record: {error!r}"))
@@ -79,7 +80,10 @@ class Sink:
             return Answer(Verdict.RETRY, f"no answer from {self._url} in time")
         except httpx2.HTTPError as error:
             return Answer(Verdict.RETRY, f"the connection to {self._url} broke off: {error!r}")
-        return judge(response)
+        found = judge(response)
+        if response.status_code == 401 and self._secret:  # it knows another one, which is no fault of the song
+            return replace(found, verdict=Verdict.AWAY)
+        return found
 
 
 def judge(response: httpx2.Response) -> Answer:

@@ -93,9 +93,9 @@ RECORD: dict[str, Any] = {
 }
 
 
-def deliver(record: Mapping[str, Any], transport: httpx2.AsyncBaseTransport) -> tuple[Verdict, str]:
+def deliver(record: Mapping[str, Any], transport: httpx2.AsyncBaseTransport, secret: str = "") -> tuple[Verdict, str]:
     async def post() -> tuple[Verdict, str]:
-        sink = Sink("http://sink", 1, 1)
+        sink = Sink("http://sink", 1, 1, secret)
         await sink._client.aclose()
         sink._client = httpx2.AsyncClient(transport=transport, timeout=1)
         found = await sink.deliver(Upload.from_record(record))
@@ -164,3 +164,12 @@ def test_the_event_is_posted_in_binary_mode() -> None:
     assert request.headers["ce-subject"] == "a.mp3"
     assert datetime.fromisoformat(request.headers["ce-time"]) == datetime(2026, 11, 22, 5, tzinfo=UTC)
     assert json.loads(request.content) == RECORD
+
+
+@pytest.mark.parametrize(("secret", "verdict"), [("", Verdict.DEAD), ("a secret of sixteen", Verdict.AWAY)])
+def test_a_sink_that_knows_another_secret_costs_no_song(secret: str, verdict: Verdict) -> None:
+    def refuse(request: httpx2.Request) -> httpx2.Response:
+        assert request.headers.get("stems-secret", "") == secret
+        return httpx2.Response(401, json={"detail": "the header stems-secret must be …"})
+
+    assert deliver(RECORD, httpx2.MockTransport(refuse), secret)[0] is verdict
