@@ -4,7 +4,7 @@ PY := .venv/bin/python
 LOCAL := $(PY) -m stems_local
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup sounds browser demo up down test images test-images test-cluster lint manifests format bench requirements clean
+.PHONY: help setup sounds browser demo up down test test-hostile images test-images test-cluster lint manifests format bench requirements clean
 
 help: ## Tell what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ down: .venv/.ready ## Stop a pipeline that another terminal started
 
 test: setup ## Run all tests (ARGS: more for pytest)
 	@$(PY) -m pytest $(ARGS)
+
+test-hostile: setup ## Send all hostile files, and print what became of them (tests/README.md)
+	@STEMS_HOSTILE_SHARE=1 $(PY) -m pytest tests/hostile -s $(ARGS)
 
 images: ## Build the three container images (local/images.sh says with which variables)
 	@local/images.sh

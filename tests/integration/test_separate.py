@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 from cloudevents.core.bindings.http import to_structured_event
 
+from stems.config import Settings
 from stems.contract import SECRET_HEADER, TYPE_GONE, TYPE_SEPARATED, Upload, to_http
+from stems.errors import BadAudio
+from stems.storage import Storage
 from tests.pipeline import Pipeline, song, wait_for
 
 
@@ -176,3 +179,13 @@ def test_an_event_of_another_bucket_is_refused(pipeline: Pipeline, separated: Up
 def test_an_event_that_is_too_long_is_not_read(pipeline: Pipeline, separated: Upload) -> None:
     headers, body = to_http(separated.to_event())
     assert post(pipeline, headers, body + b" " * (1 << 20)).status == 413
+
+
+def test_an_upload_that_is_too_large_is_not_fetched(pipeline: Pipeline, separated: Upload, tmp_path: Path) -> None:
+    settings = Settings.from_env(pipeline.stack.environ("separate"))
+    size = separated.record["s3"]["object"]["size"]
+    with pytest.raises(BadAudio, match=rf"has {size} bytes; STEMS_MAX_BYTES allows {size - 1}"):
+        Storage(settings).fetch(separated, tmp_path / "upload", size - 1)
+    assert not (tmp_path / "upload").exists()
+    for allowed in (size, 0):
+        assert Storage(settings).fetch(separated, tmp_path / "upload", allowed).size == size
