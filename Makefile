@@ -4,7 +4,7 @@ PY := .venv/bin/python
 LOCAL := $(PY) -m stems_local
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup sounds browser demo up down test test-hostile images test-images test-cluster lint manifests format bench requirements clean
+.PHONY: help setup sounds browser demo up down test test-hostile images test-images test-cluster lint manifests format bench requirements sbom audit clean
 
 help: ## Tell what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -67,6 +67,12 @@ bench: setup ## Measure; prints, never judges
 
 requirements: .venv/.ready ## Pin again what pyproject.toml asks for
 	@local/requirements.sh
+
+sbom: .venv/.ready ## Write what the packages are made of, as CycloneDX, to .stems/sbom.json
+	@.venv/bin/uv tool run --from 'cyclonedx-bom>=7,<8' cyclonedx-py requirements requirements.txt -o .stems/sbom.json
+
+audit: .venv/.ready ## Look for known weaknesses in the packages; needs PyPI or OSV
+	@.venv/bin/uv tool run --from 'pip-audit>=2.9,<3' pip-audit --disable-pip --strict -r requirements.txt
 
 clean: ## Remove the virtual environment and what was built and stored locally
 	rm -rf .venv .stems stems-out
