@@ -21,7 +21,7 @@ from stems import jobs, naming
 from stems.config import Settings
 from stems.contract import Upload
 from stems.index import Index
-from stems.record import ModelInfo, Stem, Track
+from stems.record import Asked, ModelInfo, Stem, Track
 from stems.storage import Storage
 from stems.tracks.intake import Intake
 from tests.programs import CHECKOUT
@@ -38,6 +38,7 @@ class Stack:
 
     def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self.config = CONFIG
         self.ports = {name: free_port() for name in ("minio", "redis", "tracks")}
         self.programs: dict[str, subprocess.Popen[bytes]] = {}
         # The two names of this machine stand for the endpoint inside and the one for people.
@@ -66,7 +67,7 @@ class Stack:
             command = redis_command(port)
             environ = {}
         else:
-            command = [sys.executable, "-m", "gunicorn", "--config", str(CONFIG), "--bind", f"127.0.0.1:{port}"]
+            command = [sys.executable, "-m", "gunicorn", "--config", str(self.config), "--bind", f"127.0.0.1:{port}"]
             command.append("stems.tracks.app:create_app()")
             environ = {**self.environ, "PYTHONPATH": str(CHECKOUT / "functions")}
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -124,6 +125,7 @@ class Stack:
         created_ms: int | None = None,
         upload: Upload | None = None,
         peaks: bool = False,
+        options: Asked | None = None,
         **stems: bytes,
     ) -> Track:
         """Put a track in the bucket: stems are given as `vocals_mp3=...`."""
@@ -145,6 +147,7 @@ class Stack:
             made,
             {"fetch": 0.1},
             naming.peaks_object(songhash) if peaks else "",
+            options,
         )
         if peaks:
             body = {"length": 2, "sample_rate_hz": 44100, "stems": {"vocals": [0, 255]}}

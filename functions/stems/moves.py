@@ -63,7 +63,8 @@ if redis.call('ZSCORE', KEYS[2], id) then return 0 end
 if relay and redis.call('SISMEMBER', 'stems:delivering:' .. relay, id) == 1 then return 0 end
 if known and tonumber(known) >= tonumber(ARGV[4]) then return 0 end
 redis.call('ZREM', KEYS[3], id)
-redis.call('HDEL', KEYS[1], 'error', 'progress', 'songhash', 'record', 'attempts', 'uploaded_ms', 'started_ms')
+redis.call('HDEL', KEYS[1], 'error', 'progress', 'left_s', 'songhash', 'record', 'attempts', 'uploaded_ms',
+  'started_ms')
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'bucket', ARGV[5], 'key', ARGV[6], 'etag', ARGV[7])
 redis.call('HSET', KEYS[1], 'updated_ms', ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[2])

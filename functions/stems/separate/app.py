@@ -14,7 +14,7 @@ from stems import jobs, logs, metrics, naming, otel, trace
 from stems.config import Settings
 from stems.contract import SECRET_HEADER, TYPE_GONE, TYPE_SEPARATED, Upload, from_http, reply, to_http
 from stems.errors import BadNotification, Cancelled, ObjectGone, StemsError, TransientError
-from stems.separate import STARTED_S
+from stems.separate import STARTED_S, kernels
 from stems.separate.job import Worker
 from stems.separate.work import Stages
 from stems.storage import Storage
@@ -45,6 +45,10 @@ class _Warmth:
                 _log.warning("the model %r is loaded; %s", model.name, model.note)
             else:
                 _log.info("the model %r is loaded", model.name)
+            if model.device.note:
+                _log.warning(model.device.note)
+            if model.in_blocks:
+                _log.info("it is computed by %s", kernels.described())
         except Exception as error:  # whatever it is, /health/ready and every event must tell of it
             _log.error("the model was not loaded: %s", error, exc_info=not isinstance(error, StemsError))
             self._error = error

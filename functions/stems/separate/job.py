@@ -19,9 +19,10 @@ from stems.contract import Upload
 from stems.errors import Busy, Cancelled, ObjectGone, StateUnavailable, UnknownTrack
 from stems.index import Index
 from stems.options import FORMATS, Options, extension, serves
-from stems.record import ModelInfo, Stem, Track
+from stems.record import Asked, ModelInfo, Stem, Track
 from stems.separate import model as models
 from stems.separate import peaks, scratch
+from stems.separate.device import choose
 from stems.separate.model import Model
 from stems.separate.progress import Progress
 from stems.separate.work import Result, Stages, separate_file
@@ -48,8 +49,9 @@ class Worker:
         # One thread for all separations: whichever thread has once computed keeps 170 MB of torch's from then on.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="separate")
         # The worker's own model stays; beside it, the one that an upload asked for last.
-        self._own = cache(lambda: models.load(settings.model, Path(settings.model_dir), settings.precision))
-        self._other = lru_cache(maxsize=1)(lambda name: models.load(name, Path(settings.model_dir), settings.precision))
+        self._own = cache(lambda: self._load(settings.model))
+        self._other = lru_cache(maxsize=1)(self._load)
+        self._device = cache(lambda: choose(settings.device))
         scratch.clean()
 
     def load_model(self) -> Model:
@@ -60,6 +62,10 @@ class Worker:
         except StateUnavailable as error:
             _log.warning("the model is not announced: %s", error)
         return model
+
+    def _load(self, name: str) -> Model:
+        settings = self._settings
+        return models.load(name, Path(settings.model_dir), settings.precision, self._device())
 
     def _model(self, name: str | None) -> Model:
         return self._own() if name in (None, self._settings.model) else self._other(name)
@@ -146,6 +152,7 @@ class Worker:
         with stages("put"):
             stems = tuple(self._put(fetched.songhash, result))
         track = _track(upload, fetched.songhash, model, result, stems, dict(stages.seconds))
+        track = replace(track, options=Asked(options.model or "", options.stems, options.formats))
         before = self._record(fetched.songhash)
         if before and before.model == track.model:
             there = tuple(stem for stem in before.stems if self._storage.has(stem.object, stem.etag))
@@ -185,7 +192,14 @@ class Worker:
     def _begin(self, upload: Upload) -> None:
         """Say that the song is in work; not from the thread, since a late word would deny that it is done."""
         try:
-            if self._jobs.update(upload.job, state="separating", started_ms=jobs.now_ms(), progress=0, error=""):
+            known: dict[str, str | int | float] = {
+                "state": "separating",
+                "started_ms": jobs.now_ms(),
+                "progress": 0,
+                "left_s": "",
+                "error": "",
+            }
+            if self._jobs.update(upload.job, **known):
                 raise Cancelled("the song was cancelled before its turn")
         except StateUnavailable as error:
             _log.warning("the start is not told: %s", error)

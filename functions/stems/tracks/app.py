@@ -1,6 +1,6 @@
 """The Flask application. Started as `gunicorn --config …/gunicorn.conf.py 'stems.tracks.app:create_app()'`."""
 
-from flask import Flask
+from flask import Flask, Response
 
 from stems import jobs, logs, metrics, web
 from stems.config import Settings
@@ -52,6 +52,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     web.register_problems(app)
     web.register_metrics(app)
+
+    @app.errorhandler(BlockingIOError)  # see gunicorn.conf.py; elsewhere nothing is read without waiting
+    def on_stalled_client(error: BlockingIOError) -> Response:
+        return web.problem(408, "Request Timeout", "the body ended early: nothing of it came for a minute")
+
     gate.register(app, settings)
     headers.register(app, settings.cors_origins)
     app.register_blueprint(web.health(ready))
