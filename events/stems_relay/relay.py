@@ -58,7 +58,8 @@ class Relay:
         self._stop = asyncio.Event()
         self._strays: set[str] = set()
         self._swept = False
-        sink = Sink(settings.sink, settings.delivery_timeout_s, settings.max_in_flight)
+        secret = settings.sink_secret[0] if settings.sink_secret else ""
+        sink = Sink(settings.sink, settings.delivery_timeout_s, settings.max_in_flight, secret)
         self._songs = Courier(
             settings,
             self._inbox,

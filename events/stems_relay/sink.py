@@ -7,14 +7,14 @@ The contract is Knative's (https://github.com/knative/specs/blob/main/specs/even
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from http.client import responses
 
 import aiohttp
 
 from stems import __version__, trace
-from stems.contract import TYPE_GONE, Reply, Upload
+from stems.contract import SECRET_HEADER, TYPE_GONE, Reply, Upload
 
 _REASON_LIMIT = 500
 _CONNECT_S = 5.0
@@ -49,14 +49,15 @@ class Answer:
 class Sink:
     """A client of one sink; one for the whole relay. It is made within the relay's loop."""
 
-    def __init__(self, url: str, timeout_s: float, max_in_flight: int) -> None:
+    def __init__(self, url: str, timeout_s: float, max_in_flight: int, secret: str = "") -> None:
         self._url = url
+        self._secret = {SECRET_HEADER: secret} if secret else {}
         self._client = aiohttp.ClientSession(
             # Connections idle for longer may be closed by the other side just as the next event goes out.
             connector=aiohttp.TCPConnector(limit=max_in_flight, keepalive_timeout=_KEEP_ALIVE_S),
             timeout=aiohttp.ClientTimeout(timeout_s, sock_connect=_CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"user-agent": f"stems/{__version__}"},
+            headers={"user-agent": f"stems/{__version__}"} | self._secret,
         )
 
     async def close(self) -> None:
@@ -74,7 +75,9 @@ class Sink:
             return Answer(Verdict.DEAD, _line(f"no event can be made of this record: {error!r}"))
         try:
             async with self._client.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-                return judge(response.status, response.headers, await response.read())
+                found = judge(response.status, response.headers, await response.read())
+                # It knows another secret, which is no fault of the song.
+                return replace(found, verdict=Verdict.AWAY) if self._secret and response.status == 401 else found
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Answer(Verdict.AWAY, f"{self._url} cannot be reached: {error}")
         except TimeoutError:

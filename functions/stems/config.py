@@ -28,6 +28,9 @@ DEVICES = (AUTO, CPU, CUDA)
 # In place of a file: nobody is asked who he is.
 NO_TOKENS = "none"
 
+# In place of a file: nobody is asked who he is.
+NO_TOKENS = "none"
+
 
 def _text(value: str) -> str:
     return value

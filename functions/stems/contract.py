@@ -24,6 +24,9 @@ TYPE_SEPARATED = "dev.stems.track.separated"
 TYPE_GONE = "dev.stems.upload.gone"
 TYPE_FAILED = "dev.stems.song.failed"
 
+# By this the function `separate` knows the relay (STEMS_SINK_SECRET).
+SECRET_HEADER = "stems-secret"
+
 
 _LAST_MS = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
