@@ -7,13 +7,15 @@ import pytest
 from tests.faults.stack import Stack
 from tests.programs import need
 
+ATTEMPTS = 5
+
 
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     for program in ("minio", "redis-server", "ffmpeg"):
         need(program)
-    # So many attempts as in life, as what makes a dead letter is tested here, too.
-    with Stack(tmp_path_factory.mktemp("faults"), STEMS_MAX_ATTEMPTS="3") as stack:
+    # As many attempts as in life: what makes a dead letter is tested here, too.
+    with Stack(tmp_path_factory.mktemp("faults"), STEMS_MAX_ATTEMPTS=str(ATTEMPTS)) as stack:
         yield stack
 
 

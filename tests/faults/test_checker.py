@@ -10,7 +10,7 @@ from tests.faults.stack import Stack, wait
 def test_what_is_wrong_in_the_buckets_is_seen(stack: Stack) -> None:
     uploader, root = songs.Uploader(stack.s3, "checked-"), stack.root
     upload = uploader.put("one", songs.make("checked"))
-    assert wait(lambda: checker.ended(root, upload), 60)
+    assert wait(lambda: checker.ended(root, upload), 200)
     songhash, now = upload.song.songhash, [upload]
     assert checker.problems(root, now, now) == []
 
