@@ -4,10 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.stack import Stack
+from tests.faults.stack import ATTEMPTS, Stack
 from tests.programs import need
-
-ATTEMPTS = 5
 
 
 @pytest.fixture(scope="package")

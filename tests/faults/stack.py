@@ -38,6 +38,7 @@ RELAY = (
 LEASE_S = 3.0
 HEARTBEAT_S = 1.0
 DISK_MB = 48
+ATTEMPTS = 5  # of a song, in the tests; as in life
 QUICK = {
     "STEMS_MODEL": "untrained",
     "STEMS_HEARTBEAT_S": str(HEARTBEAT_S),

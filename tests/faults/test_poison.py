@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from tests.faults import checker, songs
-from tests.faults.conftest import ATTEMPTS
 from tests.faults.faults import WORKERS
-from tests.faults.stack import Stack, wait
+from tests.faults.stack import ATTEMPTS, Stack, wait
 from tests.proxy import Trigger
 
 pytestmark = pytest.mark.faults
@@ -129,7 +128,7 @@ def test_from_nothing_but_the_buckets_everything_comes_back(stack: Stack) -> Non
     _, page = rest(stack, "GET", "/v1/tracks?limit=100")
     listed = {track["songhash"] for track in page["tracks"]}
     assert {upload.song.songhash for upload in (*done, waiting)} <= listed, "the listing"
-    assert wait(lambda: any(e["key"] == dead.key for e in json.loads(cli(stack, "list", "--json"))), 200), "dead letters"
+    assert wait(lambda: dead.key in cli(stack, "list", "--json"), 200), "dead letters"
 
     begun = sum(1 for part in WORKERS for line in stack.lines(part) if line.get("message") == "separating")
     again = uploader.put("again", done[0].song)
