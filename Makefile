@@ -4,7 +4,7 @@ PY := .venv/bin/python
 LOCAL := $(PY) -m stems_local
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup sounds browser demo up down test test-hostile images test-images test-cluster lint manifests format bench bench-separate \
+.PHONY: help setup sounds browser demo up down test test-faults test-hostile images test-images test-cluster lint manifests format bench bench-separate \
 	requirements sbom audit clean
 
 help: ## Tell what there is
@@ -44,6 +44,10 @@ images: ## Build the three container images (local/images.sh says with which var
 
 test-images: setup ## Run the pipeline on the images; `make images` first
 	@$(PY) -m pytest tests/images -m images $(ARGS)
+
+test-faults: setup ## Break the pipeline by schedules (SEEDS=1-200, or one that failed) and see that nothing is lost
+	@$(if $(SEEDS),,$(PY) -m pytest tests/faults -m "faults or not faults" $(ARGS))
+	@$(PY) -m tests.faults $(or $(SEEDS),1-200)
 
 test-cluster: setup ## Deploy to the cluster of KUBECONFIG, in a namespace of its own, and test there (knative/README.md)
 	@$(PY) -m pytest tests/cluster -m cluster -s $(ARGS)

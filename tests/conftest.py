@@ -21,7 +21,12 @@ QUICK = {
 }
 
 # Tests that run only when their marker is asked for.
-OPT_IN = {"bench": "make bench", "images": "make test-images", "cluster": "make test-cluster"}
+OPT_IN = {
+    "bench": "make bench",
+    "faults": "make test-faults",
+    "images": "make test-images",
+    "cluster": "make test-cluster",
+}
 
 
 def pytest_configure() -> None:

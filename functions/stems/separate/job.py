@@ -16,7 +16,7 @@ from pathlib import Path
 from stems import jobs, lease, metrics, naming
 from stems.config import Settings
 from stems.contract import Upload
-from stems.errors import Busy, Cancelled, ObjectGone, StateUnavailable, UnknownTrack
+from stems.errors import Busy, Cancelled, ObjectGone, StateUnavailable, StorageUnavailable, UnknownTrack
 from stems.index import Index
 from stems.options import FORMATS, Options, extension, serves
 from stems.record import Asked, ModelInfo, Stem, Track
@@ -159,6 +159,9 @@ class Worker:
             track = track.merged(replace(before, stems=there))
         made = self._put_peaks(path.parent, track, result, before)
         self._check(upload.job)
+        for stem in stems:
+            if not self._storage.has(stem.object, stem.etag):  # after a long pause: they counted as orphans
+                raise StorageUnavailable(f"{stem.object} is not there any more")
         self._storage.put_record(replace(track, peaks=made))
         _log.info("separated", extra={**_extra(upload, track), **track.stages_s})
         return track
