@@ -12,7 +12,8 @@ import redis
 
 from stems import metrics, naming, trace
 from stems.config import Settings
-from stems.contract import Reply, Upload
+from stems.contract import Upload
+from stems.reply import Reply
 from stems_relay.callback import Callback, News
 from stems_relay.inbox import Inbox, Message, Taken
 from stems_relay.sink import Answer, Verdict

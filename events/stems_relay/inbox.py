@@ -12,9 +12,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from stems import naming
-from stems.contract import Reply, Upload, is_new_object, records
+from stems.contract import Upload, is_new_object, records
 from stems.errors import BadNotification
 from stems.jobs import FINISHED_TTL_S
+from stems.reply import Reply
 from stems_relay import scripts
 from stems_relay.callback import Callback
 

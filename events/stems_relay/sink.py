@@ -13,7 +13,8 @@ from enum import Enum
 import httpx2
 
 from stems import trace
-from stems.contract import TYPE_GONE, Reply, Upload
+from stems.contract import TYPE_GONE, Upload
+from stems.reply import Reply
 
 _REASON_LIMIT = 500
 _CONNECT_S = 5.0

@@ -130,7 +130,8 @@ class Settings:
     model_dir: str = _setting("STEMS_MODEL_DIR", _text, "models")
     precision: str = _setting("STEMS_PRECISION", _one_of(*PRECISIONS), EXACT)
     lease_s: float = _setting("STEMS_LEASE_S", _number(1), "20")
-    max_duration_s: float = _setting("STEMS_MAX_DURATION_S", _number(0), "3600")
+    max_duration_s: float = _setting("STEMS_MAX_DURATION_S", _number(0), "43200")
+    part_s: float = _setting("STEMS_PART_S", _number(0), "300")
 
     # tracks
     max_upload_bytes: int = _setting("STEMS_MAX_UPLOAD_BYTES", _count(1), str(5 << 30))
@@ -148,6 +149,7 @@ class Settings:
     notify_targets: str = _setting("STEMS_NOTIFY_TARGETS", _text, "FAST,DURABLE")
     keep_uploads_days: int = _setting("STEMS_KEEP_UPLOADS_DAYS", _count(0), "0")
     keep_output_days: int = _setting("STEMS_KEEP_OUTPUT_DAYS", _count(0), "0")
+    keep_parts_days: int = _setting("STEMS_KEEP_PARTS_DAYS", _count(1), "2")
     abort_multipart_days: int = _setting("STEMS_ABORT_MULTIPART_DAYS", _count(1), "1")
 
     @classmethod

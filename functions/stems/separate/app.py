@@ -10,7 +10,8 @@ from flask import Flask, Response, request
 
 from stems import jobs, logs, metrics, otel, trace
 from stems.config import Settings
-from stems.contract import TYPE_GONE, TYPE_SEPARATED, Upload, from_http, reply, to_http
+from stems.contract import TYPE_DIVIDED, TYPE_GONE, TYPE_PART_DONE, TYPE_SEPARATED, Upload, reply, to_http
+from stems.division import Divided, Wanted, from_http
 from stems.errors import Cancelled, ObjectGone, StemsError, TransientError
 from stems.separate import STARTED_S
 from stems.separate.job import Worker
@@ -79,15 +80,19 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     @app.post("/")
     def separate() -> Response:
-        upload, place = from_http(dict(request.headers), request.get_data())
-        with trace.handling(place), trace.span("request", "server", key=upload.key):
-            return answer(upload)
+        asked, place = from_http(dict(request.headers), request.get_data())
+        with trace.handling(place), trace.span("request", "server", key=asked.key):
+            return answer(asked, _places(request.headers.get("ce-stemsplaces", "")))
 
-    def answer(upload: Upload) -> Response:
+    def answer(asked: Upload | Wanted, places: int) -> Response:
         started, stages = time.monotonic(), Stages()
         warmth.wait()
+        upload = asked.upload if isinstance(asked, Wanted) else asked
         try:
-            track = worker.do(upload, stages)
+            if isinstance(asked, Wanted):
+                worker.make(asked)
+                return _answer(reply(TYPE_PART_DONE, upload, {"plan": asked.plan, "name": asked.name}))
+            track = worker.do(upload, stages, places)
         except (ObjectGone, Cancelled) as error:  # nothing is to be done, and nothing went wrong
             _log.info("gone: %s", error, extra={"key": upload.key})
             return _answer(reply(TYPE_GONE, upload, {"bucket": upload.bucket, "key": upload.key, "reason": str(error)}))
@@ -96,8 +101,10 @@ def create_app(settings: Settings | None = None) -> Flask:
                 raise
             raise TransientError("this worker has no space left for the audio it has in work", 5) from error
         except StemsError as error:
-            _log.warning("%s: %s", type(error).__name__, error, extra={"key": upload.key, "job": upload.job})
+            _log.warning("%s: %s", type(error).__name__, error, extra={"key": asked.key, "job": asked.job})
             raise
+        if isinstance(track, Divided):
+            return _answer(reply(TYPE_DIVIDED, upload, track.to_dict()))
         response = _answer(reply(TYPE_SEPARATED, upload, track.to_dict()))
         timings_s = {**stages.seconds, metrics.MUSIC: track.duration_s, metrics.TOTAL: time.monotonic() - started}
         if warmth.news:
@@ -107,6 +114,11 @@ def create_app(settings: Settings | None = None) -> Flask:
         return response
 
     return app
+
+
+def _places(given: str) -> int:
+    """Return how many workers the relay says have nothing to do; anybody else's word counts as none."""
+    return int(given) if given.isascii() and given.isdecimal() and len(given) < 6 else 0
 
 
 def _answer(event: CloudEvent) -> Response:
