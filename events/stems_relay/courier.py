@@ -13,6 +13,8 @@ import redis
 from stems import metrics, naming, trace
 from stems.config import Settings
 from stems.contract import Upload
+from stems.division import Divided, Wanted
+from stems.errors import BadNotification
 from stems.reply import Reply
 from stems_relay.callback import Callback, News
 from stems_relay.inbox import Inbox, Message, Taken
@@ -152,6 +154,8 @@ class Courier:
             case Verdict.DONE | Verdict.GONE:
                 entered = await settle(taken, verdict.value, news=self._done(taken, answer))
                 _log.info("%s", entered, extra={**extra, "seconds": round(seconds, 2)})
+            case Verdict.DIVIDED:
+                verdict = await self._divide(taken, answer)
             case Verdict.AWAY | Verdict.UNABLE:
                 delay_s = min(asked_s or backoff_s, _PAUSE_MAX_S)
                 self._pause_until = time.monotonic() + delay_s
@@ -170,6 +174,24 @@ class Courier:
                 await self._bury(taken, answer.reason)
         self._count(taken.message, verdict, answer, seconds)
 
+    async def _divide(self, taken: Taken, answer: Answer) -> Verdict:
+        """Let a song go on in parts; return what became of it."""
+        try:
+            divided = Divided.from_json(answer.body)
+        except BadNotification as error:
+            await self._bury(taken, f"the function divided the song, and its answer cannot be read: {error}")
+            return Verdict.DEAD
+        # Once in parts, once to join them stem by stem; beyond that, as often as parts may be lost.
+        match await self._inbox.divide(taken, divided, 2 + self._max_attempts):
+            case "often":
+                await self._bury(taken, "the song was divided again and again: its parts are made, and cannot be found")
+                return Verdict.DEAD
+            case "again" | "cancelled":
+                await self._inbox.settle(taken, "waiting", refund=True)
+            case entered:
+                _log.info("%s", entered, extra={**_extra(taken), "parts": len(divided.parts)})
+        return Verdict.DIVIDED
+
     def _count(self, message: Message, verdict: Verdict, answer: Answer, seconds: float) -> None:
         if isinstance(message, Upload):
             age_s = time.time() - message.uploaded_ms / 1000
@@ -185,13 +207,17 @@ class Courier:
     async def _bury(self, taken: Taken, reason: str) -> None:
         """Make the job a dead letter and have it said where it matters."""
         news: Sequence[Reply | Callback] = ()
-        if self._news and isinstance(taken.message, Upload):
-            news = self._news.of_dead(taken.delivery, taken.message, reason)
+        upload = taken.message
+        if isinstance(upload, Wanted):  # the song is what dies
+            reason = f"{upload.name}: {reason}"
+            upload = upload.upload
+        if self._news and isinstance(upload, Upload):
+            news = self._news.of_dead(taken.delivery, upload, reason)
         if await self._inbox.settle(taken, "failed", error=reason, news=news) != "failed":
             return
         _log.error("dead letter: %s", reason, extra=_extra(taken))
-        if self._on_dead and isinstance(taken.message, Upload):
-            await self._on_dead(taken.message, reason)
+        if self._on_dead and isinstance(upload, Upload):
+            await self._on_dead(upload, reason)
 
 
 def _extra(taken: Taken) -> dict[str, str]:

@@ -5,7 +5,7 @@ part is a job: it waits in PARTS, by its place, or, when it is due only later, i
 the song goes back in line: whoever gets it then finds in the bucket what was made.
 """
 
-from stems import moves, news
+from stems import moves, naming, news
 
 _NOW = (
     news.LUA
@@ -16,6 +16,18 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 )
+
+# A part is not on its way any more; after the last one, its song goes back in line.
+ENDED = f"""
+local function part_ended(part, song, now)
+  local parts = 'stems:parts:' .. song
+  redis.call('HDEL', parts, part)
+  if redis.call('EXISTS', parts) == 1 then return end
+  redis.call('ZREM', '{naming.DIVIDED}', song)
+  local since = tonumber(redis.call('HGET', 'stems:job:' .. song, 'since_ms'))
+  redis.call('ZADD', '{naming.WAITING}', since or now, song)
+end
+"""
 
 # A delivery of a song ends with its parts in line, each at its place: when its music would be playing, had the song
 # been played from its upload on. A song that was cancelled, or uploaded again, meanwhile is not divided.
@@ -60,28 +72,31 @@ return 'divided'
 )
 
 # The answer to the delivery of a part is entered. One that failed for good is the end of its song: a dead letter.
-# KEYS: part hash, delivering set, PARTS, WAITING, ATTEMPTS, DEAD, DIVIDED, job hash of the song, the song's parts; for
-# each message its hash and its line. ARGV: part, delivery (empty: whichever it is), state (done, gone, failed or
+# KEYS: part hash, delivering set, PARTS, WAITING, ATTEMPTS, DEAD, job hash of the song, the song's parts; for each
+# message its hash and its line. ARGV: part, delivery (empty: whichever it is), state (done, gone, failed or
 # waiting), delay_ms (empty: to its place), refund, error, song; for each message its id, key and record.
 # Returns the state entered; stale where the part was taken over, or its song wants it no more.
 SETTLE_PART = (
     _NOW
+    + ENDED
     + """
 local id, delivery, state, delay, error, song = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6], ARGV[7]
 local current, place = unpack(redis.call('HMGET', KEYS[1], 'delivery', 'since_ms'))
 if current and delivery ~= '' and delivery ~= current then return 'stale' end
 if redis.call('SREM', KEYS[2], id) == 0 then return 'stale' end
-if redis.call('HEXISTS', KEYS[9], id) == 0 or redis.call('HEXISTS', KEYS[1], 'record') == 0 then
+local wanted = redis.call('HEXISTS', KEYS[8], id) == 1
+if not wanted or redis.call('HEXISTS', KEYS[1], 'record') == 0 then
   redis.call('DEL', KEYS[1])
   redis.call('HDEL', KEYS[5], id)
+  if wanted then part_ended(id, song, now) end
   return 'stale'
 end
 if state == 'waiting' then
   redis.call('HDEL', KEYS[1], 'relay')
   if ARGV[5] == '1' and redis.call('HINCRBY', KEYS[5], id, -1) <= 0 then redis.call('HDEL', KEYS[5], id) end
   redis.call('HSET', KEYS[1], 'state', state, 'updated_ms', now, 'error', error)
-  redis.call('HSET', KEYS[8], 'error', error)
-  redis.call('HSET', KEYS[9], id, 0)
+  redis.call('HSET', KEYS[7], 'error', error)
+  redis.call('HSET', KEYS[8], id, 0)
   if delay ~= '' then redis.call('ZADD', KEYS[4], now + delay, id)
   else redis.call('ZADD', KEYS[3], tonumber(place) or now, id) end
   sum(song, now)
@@ -91,25 +106,21 @@ if state == 'failed' then
   local attempts = redis.call('HGET', KEYS[5], id) or 0
   drop_parts(song)
   for i = 0, (#ARGV - 7) / 3 - 1 do
-    local hash, line, id, key, record = KEYS[2 * i + 10], KEYS[2 * i + 11], unpack(ARGV, 3 * i + 8, 3 * i + 10)
+    local hash, line, id, key, record = KEYS[2 * i + 9], KEYS[2 * i + 10], unpack(ARGV, 3 * i + 8, 3 * i + 10)
     redis.call('HSET', hash, 'state', 'waiting', 'since_ms', now, 'updated_ms', now, 'key', key, 'record', record)
     redis.call('ZADD', line, now, id)
   end
-  redis.call('HDEL', KEYS[8], 'rounds')
-  redis.call('HSET', KEYS[8], 'state', state, 'updated_ms', now, 'error', error, 'attempts', attempts)
+  redis.call('HDEL', KEYS[7], 'rounds')
+  redis.call('HSET', KEYS[7], 'state', state, 'updated_ms', now, 'error', error, 'attempts', attempts)
   redis.call('ZADD', KEYS[6], now, song)
   tell('job', song)
   return state
 end
-redis.call('HDEL', KEYS[9], id)
 redis.call('DEL', KEYS[1])
 redis.call('HDEL', KEYS[5], id)
+redis.call('HSET', KEYS[7], 'error', '')
+part_ended(id, song, now)
 sum(song, now)
-if redis.call('EXISTS', KEYS[9]) == 0 then
-  redis.call('ZREM', KEYS[7], song)
-  redis.call('ZADD', KEYS[4], tonumber(redis.call('HGET', KEYS[8], 'since_ms')) or now, song)
-  tell('job', song)
-end
 return state
 """
 )

@@ -13,7 +13,8 @@ from enum import Enum
 import httpx2
 
 from stems import trace
-from stems.contract import TYPE_GONE, Upload
+from stems.contract import TYPE_DIVIDED, TYPE_GONE, Upload
+from stems.division import Wanted
 from stems.reply import Reply
 
 _REASON_LIMIT = 500
@@ -25,12 +26,16 @@ class Verdict(Enum):
     """What an answer means. BUSY, AWAY and UNABLE: the song was not tried, which does not count as an attempt."""
 
     DONE = "done"
+    DIVIDED = "divided"  # the song goes on in parts
     GONE = "gone"  # the upload was removed or overwritten before its turn
     RETRY = "retry"  # this song failed and may succeed later
     BUSY = "busy"  # this song is being separated by somebody else
     AWAY = "away"  # nobody is there to take songs now
     UNABLE = "unable"  # the same by the sink's own word, unless it says so of this song alone
     DEAD = "dead"  # this song never succeeds
+
+
+_SAID = {TYPE_GONE: Verdict.GONE, TYPE_DIVIDED: Verdict.DIVIDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Sink:
         """Close the connections."""
         await self._client.aclose()
 
-    async def deliver(self, message: Upload | Reply) -> Answer:
+    async def deliver(self, message: Upload | Wanted | Reply) -> Answer:
         """Post the event and read the answer; never raises, whatever the network or the sink does."""
         try:
             headers, body = message.to_http()
@@ -87,7 +92,7 @@ def judge(response: httpx2.Response) -> Answer:
     """Return what a response means."""
     status = response.status_code
     if 200 <= status < 300:
-        verdict = Verdict.GONE if response.headers.get("ce-type") == TYPE_GONE else Verdict.DONE
+        verdict = _SAID.get(response.headers.get("ce-type", ""), Verdict.DONE)
         timings_s = {name: float(ms) / 1000 for name, ms in _TIMING.findall(response.headers.get("server-timing", ""))}
         return Answer(verdict, timings_s=timings_s, headers=response.headers, body=response.content)
     reason, retry_after_s = _reason(response), _retry_after_s(response)

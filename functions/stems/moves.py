@@ -81,9 +81,9 @@ return 0
 """
 )
 
-# A job that waits, or whose parts are on their way, leaves the line; of one that is being delivered its worker is told, and SETTLE does not let it wait
-# again. Of one that is only announced (ARGV from uploaded_ms on) it is noted, for CLAIM, that nothing is to be done.
-# What remains is known by CLAIM for a while; the tag on the upload is for ever.
+# A job that waits, or whose parts are on their way, leaves the line; of one that is being delivered its worker is told,
+# and SETTLE does not let it wait again. Of one that is only announced (ARGV from uploaded_ms on) it is noted, for
+# CLAIM, that nothing is to be done. What remains is known by CLAIM for a while; the tag on the upload is for ever.
 # KEYS: job hash, WAITING, ATTEMPTS. ARGV: id, ttl_s, now, uploaded_ms, bucket, key, etag (or none of the last four).
 # Returns cancelled, or the state in which nothing can be cancelled; nothing when no such job is known.
 CANCEL = (

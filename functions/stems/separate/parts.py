@@ -139,8 +139,9 @@ def make(shelf: Shelf, plan: Plan, part: str, folder: Path, model: Model, on_pro
                 on_progress(count / (last - first), pace.left_s(count))
         files = [(stem, spool.path(stem)) for stem in plan.stems]
         with stages("put"):
-            about = {"peak": spool.peak, "peaks": peaks.excerpt(start, stop), "stages_s": stages.seconds}
-            shelf.put_part(part, files, about)
+            shelf.put_sound(part, files)
+    about = {"peak": spool.peak, "peaks": peaks.excerpt(start, stop), "stages_s": stages.seconds}
+    shelf.put_about(part, about)
 
 
 def join_stem(
@@ -150,7 +151,7 @@ def join_stem(
     stages = Stages()
     abouts = [shelf.about(part) for part in plan.parts]
     stems = _joined(shelf, plan, (name.removeprefix("join-"),), abouts, folder, publisher, on_progress, stages)
-    shelf.put_part(name, (), {"stems": [asdict(stem) for stem in stems], "stages_s": stages.seconds})
+    shelf.put_about(name, {"stems": [asdict(stem) for stem in stems], "stages_s": stages.seconds})
 
 
 def join_all(

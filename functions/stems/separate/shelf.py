@@ -59,10 +59,13 @@ class Shelf:
         names = [name.removeprefix(self._folder) for name in self._storage.names(self._folder)]
         return {name.removesuffix(".json") for name in names if name.endswith(".json") and name != _PLAN}
 
-    def put_part(self, name: str, files: Sequence[tuple[str, Path]], about: dict[str, Any]) -> None:
-        """Store a part: the raw file of each stem, then what is to be known of it."""
+    def put_sound(self, name: str, files: Sequence[tuple[str, Path]]) -> None:
+        """Store the raw file of each stem of a part."""
         for stem, path in files:
             self._storage.put_stem(f"{self._folder}{name}-{stem}.f32", path, _RAW)
+
+    def put_about(self, name: str, about: dict[str, Any]) -> None:
+        """Store what is to be known of a part: from now on it is there."""
         self._put(f"{name}.json", json.dumps(about).encode())
 
     def about(self, name: str) -> dict[str, Any]:
