@@ -40,6 +40,7 @@ else
     fi
     uv pip install --quiet "$torch"
 fi
-uv pip install --quiet --no-deps --require-hashes -r requirements.txt
+# Compiled once, all of it: the Makefile keeps Python from doing it, and each start of what imports torch takes 1.5 s more.
+uv pip install --quiet --no-deps --require-hashes --compile-bytecode -r requirements.txt
 uv pip install --quiet --no-deps --editable .
 touch "$venv/.ready"

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -70,15 +70,22 @@ class News:
         """Return what is said after the function's answer. Of an upload that is gone, nobody hears but the sink."""
         event = Reply.from_http(delivery, upload.key, answer.headers, answer.body)
         said: list[Reply | Callback] = [event] if event and self._settings.reply_sink else []
-        return said if gone else said + self._callbacks(delivery, upload, "done", _done(upload, event))
+        return said if gone else said + self._callbacks(delivery, upload, "done", lambda: _done(upload, event))
 
     def of_dead(self, delivery: str, upload: Upload, reason: str) -> list[Reply | Callback]:
         """Return what is said of a dead letter."""
-        data = {"bucket": upload.bucket, "key": upload.key, "etag": upload.etag, "reason": reason}
-        event = _structured(reply(TYPE_FAILED, upload, data).get_attributes(), data)
+
+        def event() -> tuple[str, str]:
+            data = {"bucket": upload.bucket, "key": upload.key, "etag": upload.etag, "reason": reason}
+            return _structured(reply(TYPE_FAILED, upload, data).get_attributes(), data)
+
         return self._callbacks(delivery, upload, "failed", event)
 
-    def _callbacks(self, delivery: str, upload: Upload, state: str, event: tuple[str, str]) -> list[Reply | Callback]:
+    def _callbacks(
+        self, delivery: str, upload: Upload, state: str, event: Callable[[], tuple[str, str]]
+    ) -> list[Reply | Callback]:
+        """Return the callbacks that are asked for; `event` makes what they say."""
+
         def callback(whose: str, url: str, content_type: str, body: str) -> Callback:
             identity, own = naming.callback_id(delivery, whose), whose == "all"
             about = (upload.bucket, upload.place.event_id)
@@ -89,9 +96,9 @@ class News:
         if options.callback and options.callback_data is not None:
             made.append(callback("song", options.callback, "application/json", options.callback_data))
         elif options.callback:
-            made.append(callback("song", options.callback, *event))
+            made.append(callback("song", options.callback, *event()))
         if self._settings.callback:
-            made.append(callback("all", self._settings.callback, *event))
+            made.append(callback("all", self._settings.callback, *event()))
         return made
 
 

@@ -136,8 +136,7 @@ def signature(secrets: Secrets, message_id: str, timestamp: int, body: bytes) ->
 def _judge(response: httpx2.Response, host: str) -> Answer:
     """Return what an answer means: as with every delivery, but that each answer counts as an attempt."""
     status = response.status_code
-    after = {name: value for name, value in response.headers.items() if name == "retry-after"}
-    judged = judge(httpx2.Response(status, headers=after))
+    judged = judge(status, {"retry-after": response.headers.get("retry-after", "")}, b"")
     if judged.verdict in {Verdict.DONE, Verdict.GONE}:
         return Answer(Verdict.DONE)
     if judged.verdict is Verdict.DEAD:

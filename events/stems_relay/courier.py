@@ -82,19 +82,21 @@ class Courier:
         self._work.set()
 
     async def deliver_next(self) -> None:
-        """Start the next delivery, or wait a moment for one that may start."""
+        """Start the next deliveries, or wait a moment for one that may start."""
         self._work.clear()
         pause_s = self._pause_until - time.monotonic()
-        if pause_s > 0 or len(self._in_flight) >= self._limit:
+        room = self._limit - len(self._in_flight)
+        if pause_s > 0 or room <= 0:
             await self._wait(pause_s if pause_s > 0 else _POLL_S)
             return
-        taken = await self._inbox.take(self._line)
-        if isinstance(taken, Taken):
-            task = asyncio.create_task(self._deliver(taken))
-            self._in_flight[task] = taken.message.job
-            task.add_done_callback(self._landed)
-        else:
+        taken = await self._inbox.take(self._line, room)
+        if not isinstance(taken, list):
             await self._wait(_POLL_S if taken is None else min(taken, _POLL_S))
+            return
+        for each in taken:
+            task = asyncio.create_task(self._deliver(each))
+            self._in_flight[task] = each.message.job
+            task.add_done_callback(self._landed)
 
     async def finish(self) -> None:
         """Give what is in flight a while to end; break off the rest, and close the connections."""

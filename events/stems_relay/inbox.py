@@ -18,6 +18,7 @@ from stems.errors import BadNotification
 from stems.jobs import FINISHED_TTL_S
 from stems.reply import Reply
 from stems_relay import scripts
+from stems_relay.batch import Batch, Call
 from stems_relay.callback import Callback
 from stems_relay.parts import Parts
 
@@ -57,10 +58,10 @@ class Read:
 
 @dataclass(slots=True)
 class _Payload:
-    """A payload, read: the arguments of CLAIM for each of its uploads, and what is wrong with the rest."""
+    """A payload, read: a call of CLAIM for each of its uploads, and what is wrong with the rest."""
 
     raw: bytes
-    claims: list[list[Any]]
+    claims: list[Call]
     other: int = 0
     error: str = ""
 
@@ -84,16 +85,18 @@ class Inbox:
         self._processing = naming.processing_key(name)
         self._delivering = naming.delivering_key(name)
         self._fetch = self._redis.register_script(scripts.FETCH)
-        self._claim = self._redis.register_script(scripts.CLAIM)
+        self._claim = Batch(self._redis, scripts.CLAIM)
         self._exhume = self._redis.register_script(scripts.EXHUME)
         self._take = self._redis.register_script(scripts.TAKE)
-        self._settle = self._redis.register_script(scripts.SETTLE)
+        self._settle = Batch(self._redis, scripts.SETTLE)
         self._bury = self._redis.register_script(scripts.BURY)
         self._beat = self._redis.register_script(scripts.BEAT)
         self._parts = Parts(self._redis, self._delivering)
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._claim.close()
+        await self._settle.close()
         await self._redis.aclose()
 
     async def read(self) -> Read:
@@ -108,46 +111,46 @@ class Inbox:
             await self._redis.blmove(naming.NOTIFICATIONS, naming.NOTIFICATIONS, _BLOCK_S, "LEFT", "LEFT")
             return Read()
         payloads = [_parse(each) for each in raw]
-        pipe = self._redis.pipeline(transaction=False)
-        for claim in (claim for payload in payloads for claim in payload.claims):
-            await self._claim(keys=_claim_keys(claim[0]), args=claim, client=pipe)
-        results = [result.decode() for result in await pipe.execute()]
-        for payload in payloads:
-            if payload.error:
-                identity = hashlib.sha256(payload.raw).hexdigest()[:32]
-                keys = [self._processing, naming.job_key(identity), naming.DEAD]
-                text = payload.raw[:_PAYLOAD_LIMIT].decode(errors="backslashreplace")
-                await self._bury(keys=keys, args=[payload.raw, identity, payload.error, text], client=pipe)
-            else:
-                pipe.lrem(self._processing, 1, payload.raw)
-        await pipe.execute()
-        new = sum(result in {"new", "again"} for result in results)
-        other, unreadable = sum(each.other for each in payloads), sum(bool(each.error) for each in payloads)
-        return Read(new, len(results) - new, other, unreadable)
+        answers = await self._claim.run_all([claim for payload in payloads for claim in payload.claims])
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        unreadable = [payload for payload in payloads if payload.error]
+        for payload in unreadable:
+            identity = hashlib.sha256(payload.raw).hexdigest()[:32]
+            text = payload.raw[:_PAYLOAD_LIMIT].decode(errors="backslashreplace")
+            await self._bury(keys=[naming.job_key(identity), naming.DEAD], args=[identity, payload.error, text])
+        # All that FETCH gave, and nothing else: it gives no more before the list is empty.
+        await self._redis.ltrim(self._processing, len(raw), -1)
+        new = sum(answer in {b"new", b"again"} for answer in answers)
+        return Read(new, len(answers) - new, sum(each.other for each in payloads), len(unreadable))
 
     async def claim(self, upload: Upload) -> str:
         """Enter an upload in the line, if it is new there; return what CLAIM says."""
-        return str((await self._claim(keys=_claim_keys(upload.job), args=_claim(upload))).decode())
+        return str((await self._claim.run(_claim(upload))).decode())
 
     async def exhume(self, upload: Upload, error: str) -> None:
         """Make the upload a dead letter again if nothing is known of it."""
-        await self._exhume(keys=[naming.job_key(upload.job), naming.DEAD], args=[*_claim(upload), error])
+        args: list[Any] = [*_claim(upload).args, error]
+        await self._exhume(keys=[naming.job_key(upload.job), naming.DEAD], args=args)
 
-    async def take(self, line: str = naming.WAITING) -> Taken | float | None:
-        """Take the next job of a line; else return the seconds until one is due, or None when nothing waits."""
-        keys, delivery = [line, naming.ATTEMPTS, self._delivering, naming.RELAYS], secrets.token_hex(8)
+    async def take(self, line: str = naming.WAITING, count: int = 1) -> list[Taken] | float | None:
+        """Take the next jobs of a line, `count` at most; else return the seconds until one is due, or None when nothing
+        waits."""
+        keys = [line, naming.ATTEMPTS, self._delivering, naming.RELAYS]
         keys += [naming.PARTS] if line == naming.WAITING else []
-        answer = await self._take(keys=keys, args=[self.name, delivery, int(DELAY_LIMIT_S * 1000)])
-        if len(answer) < 2:
-            return float(answer[0]) / 1000 if answer else None
-        job, data = answer[0].decode(), dict(zip(answer[2::2], answer[3::2], strict=True))
-        try:
-            record = json.loads(data[b"record"])
-            message = _message(job, record)
-        except (ValueError, BadNotification) as error:
-            await self._move(job, delivery, "failed", error=f"its record in Redis is damaged: {error}")
-            return 0.0
-        return Taken(message, delivery, int(answer[1]), int(data[b"tries"]))
+        args: list[Any] = [self.name, secrets.token_hex(8), int(DELAY_LIMIT_S * 1000), min(count, _BATCH)]
+        answer = await self._take(keys=keys, args=args)
+        if not isinstance(answer, list):
+            return None if answer is None else answer / 1000
+        taken = []
+        for identity, token, attempts, tries, record in answer:
+            job, delivery = identity.decode(), token.decode()
+            try:
+                taken.append(Taken(_message(job, json.loads(record)), delivery, attempts, tries))
+            except (ValueError, BadNotification) as error:
+                await self._move(job, delivery, "failed", error=f"its record in Redis is damaged: {error}")
+        return taken
 
     async def settle(
         self,
@@ -201,7 +204,7 @@ class Inbox:
         for each in news:
             keys += [naming.job_key(each.job), naming.lines(each.job)[0]]
             args += [each.job, each.key.encode(errors="replace"), json.dumps(each.record)]
-        return str((await self._settle(keys=keys, args=args)).decode())
+        return str((await self._settle.run(Call(keys, args))).decode())
 
     async def error(self, job: str) -> str:
         """Return what is wrong with a job."""
@@ -271,14 +274,11 @@ def _parse(raw: bytes) -> _Payload:
     return payload
 
 
-def _claim_keys(job: str) -> list[str]:
-    return [naming.job_key(job), naming.WAITING, naming.DEAD, naming.ATTEMPTS, naming.RELAYS]
-
-
-def _claim(upload: Upload) -> list[Any]:
-    """Return the arguments of CLAIM, in bytes where a text may hold what UTF-8 cannot. Raises ValueError for that."""
-    texts = (upload.bucket, upload.key, upload.etag, json.dumps(upload.record, ensure_ascii=False))
-    return [upload.job, str(upload.uploaded_ms), *(text.encode() for text in texts)]
+def _claim(upload: Upload) -> Call:
+    """Return the call of CLAIM, in bytes where a text may hold what UTF-8 cannot. Raises ValueError for that."""
+    job, texts = upload.job, (upload.bucket, upload.key, upload.etag, json.dumps(upload.record, ensure_ascii=False))
+    keys = [naming.job_key(job), naming.WAITING, naming.DEAD, naming.ATTEMPTS, naming.RELAYS]
+    return Call(keys, [job, str(upload.uploaded_ms), *(text.encode() for text in texts)])
 
 
 def _text(error: Exception) -> str:

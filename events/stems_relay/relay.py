@@ -1,6 +1,7 @@
 """The relay process: read notifications, deliver jobs, sweep, take over from dead relays, until SIGTERM."""
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -38,7 +39,12 @@ def run(settings: Settings) -> None:
     logs.configure(settings, "relay", client)
     otel.configure(settings, "relay")
     metrics.serve(settings.metrics_port, *metrics.RELAY, Gauges(client))
-    asyncio.run(Relay(settings).run())
+    gc.freeze()  # what is loaded by now stays: the collector need not look through it again and again
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    await Relay(settings).run()
 
 
 class Relay:

@@ -89,45 +89,48 @@ return 'new'
 """
 )
 
-# The job that has been due for longest goes to a relay. Attempts are counted here, so that a song which kills
-# whoever touches it is counted too. `delivery` names this delivery: only its own answer is entered, not that of an
-# earlier one by a relay that was paused. A job that is due later than anybody asks for was entered before the clock was
-# set back: it is due now. An upload that came before this delivery is served by it: `again` ends.
+# The jobs that have been due for longest go to a relay, as many as it has room for. Attempts are counted here, so that
+# a song which kills whoever touches it is counted too. `delivery` names one delivery: only its own answer is entered,
+# not that of an earlier one by a relay that was paused. A job that is due later than anybody asks for was entered
+# before the clock was set back: it is due now. An upload that came before this delivery is served by it: `again` ends.
 # A part of a song goes before the songs of a later place; with no song due it need not wait for its place.
-# KEYS: WAITING, ATTEMPTS, delivering set, RELAYS, PARTS (of the songs' line alone). ARGV: relay, delivery, the longest
-# wait that anybody asks for, ms.
-# Returns {id, attempts, field, value, ...}, {ms until the next is due} or {}.
+# KEYS: WAITING, ATTEMPTS, delivering set, RELAYS, PARTS (of the songs' line alone). ARGV: relay, what the names of
+# these deliveries begin with, the longest wait that anybody asks for, ms, and how many jobs to take.
+# Returns {id, delivery, attempts, tries, record} of each; where none is due, ms until one is, or nothing.
 TAKE = (
     _NOW
     + part_scripts.ENDED
     + """
-while true do
+local taken = {}
+while #taken < tonumber(ARGV[4]) do
   local line = KEYS[1]
   local id, due = unpack(redis.call('ZRANGE', line, 0, 0, 'WITHSCORES'))
   local part, place = unpack(KEYS[5] and redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES') or {})
   if part and (not id or tonumber(due) > now or tonumber(place) < tonumber(due)) then
     line, id, due = KEYS[5], part, now
   end
-  if not id then return {} end
+  if not id then break end
   local wait = due - now
-  if wait > 0 and wait <= tonumber(ARGV[3]) then return {wait} end
+  if wait > 0 and wait <= tonumber(ARGV[3]) then
+    if #taken == 0 then return wait end
+    break
+  end
   redis.call('ZREM', line, id)
   local key = 'stems:job:' .. id
   if redis.call('TYPE', key).ok == 'hash' and redis.call('HEXISTS', key, 'record') == 1 then
     redis.call('ZADD', KEYS[4], 'NX', now, ARGV[1])
     redis.call('SADD', KEYS[3], id)
     redis.call('HDEL', key, 'again')
-    redis.call('HSET', key, 'relay', ARGV[1], 'delivery', ARGV[2])
-    redis.call('HINCRBY', key, 'tries', 1)
-    local attempts = redis.call('HINCRBY', KEYS[2], id, 1)
-    local answer = redis.call('HGETALL', key)
-    table.insert(answer, 1, attempts)
-    table.insert(answer, 1, id)
-    return answer
+    local delivery = ARGV[2] .. string.format('%02x', #taken)
+    redis.call('HSET', key, 'relay', ARGV[1], 'delivery', delivery)
+    local tries, attempts = redis.call('HINCRBY', key, 'tries', 1), redis.call('HINCRBY', KEYS[2], id, 1)
+    table.insert(taken, {id, delivery, attempts, tries, redis.call('HGET', key, 'record')})
+  else
+    redis.call('HDEL', KEYS[2], id)
+    if line == KEYS[5] then part_ended(id, id:match('^p(%x+)'), now) end
   end
-  redis.call('HDEL', KEYS[2], id)
-  if line == KEYS[5] then part_ended(id, id:match('^p(%x+)'), now) end
 end
+return #taken > 0 and taken
 """
 )
 
@@ -211,15 +214,14 @@ return 1
 )
 
 # What cannot be read is kept as a dead letter.
-# KEYS: processing list, job hash, DEAD. ARGV: payload, id, error, the payload as text.
+# KEYS: job hash, DEAD. ARGV: id, error, the payload as text.
 BURY = (
     _NOW
     + """
-redis.call('LREM', KEYS[1], 1, ARGV[1])
-redis.call('DEL', KEYS[2])
-redis.call('HSET', KEYS[2], 'state', 'failed', 'payload', ARGV[4], 'error', ARGV[3], 'updated_ms', now)
-redis.call('ZADD', KEYS[3], now, ARGV[2])
-tell('job', ARGV[2])
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'state', 'failed', 'payload', ARGV[3], 'error', ARGV[2], 'updated_ms', now)
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+tell('job', ARGV[1])
 """
 )
 

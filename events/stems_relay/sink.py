@@ -4,21 +4,23 @@ The contract is Knative's (https://github.com/knative/specs/blob/main/specs/even
 408, 409, 429, 5xx and no answer are tried again; everything else never succeeds.
 """
 
-import asyncio
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from http.client import responses
 
-import httpx2
+import aiohttp
 
-from stems import trace
+from stems import __version__, trace
 from stems.contract import TYPE_DIVIDED, TYPE_GONE, Upload
 from stems.division import Wanted
 from stems.reply import Reply
 
 _REASON_LIMIT = 500
 _CONNECT_S = 5.0
+_KEEP_ALIVE_S = 5.0
 _TIMING = re.compile(r"([\w-]+)\s*;\s*dur=(\d+(?:\.\d+)?)")
 
 
@@ -51,20 +53,21 @@ class Answer:
 
 
 class Sink:
-    """A client of one sink; one for the whole relay."""
+    """A client of one sink; one for the whole relay. It is made within the relay's loop."""
 
     def __init__(self, url: str, timeout_s: float, max_in_flight: int) -> None:
         self._url = url
-        # Connections idle for longer may be closed by the other side just as the next event goes out.
-        limits = httpx2.Limits(max_connections=max_in_flight, keepalive_expiry=5)
-        timeout = httpx2.Timeout(timeout_s, connect=_CONNECT_S)
-        # Those are for each read; a sink that answers byte by byte must come to an end too.
-        self._timeout_s = timeout_s + 2 * _CONNECT_S
-        self._client = httpx2.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
+        self._client = aiohttp.ClientSession(
+            # Connections idle for longer may be closed by the other side just as the next event goes out.
+            connector=aiohttp.TCPConnector(limit=max_in_flight, keepalive_timeout=_KEEP_ALIVE_S),
+            timeout=aiohttp.ClientTimeout(timeout_s, sock_connect=_CONNECT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"user-agent": f"stems/{__version__}"},
+        )
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._client.close()
 
     async def deliver(self, message: Upload | Wanted | Reply) -> Answer:
         """Post the event and read the answer; never raises, whatever the network or the sink does."""
@@ -72,30 +75,29 @@ class Sink:
             headers, body = message.to_http()
             if place := trace.here():
                 headers["traceparent"] = place.traceparent
-            request = self._client.build_request("POST", self._url, headers=headers, content=body)
         # The SDK raises errors of many types for a record that is no more than formally one.
         except Exception as error:
             return Answer(Verdict.DEAD, _line(f"no event can be made of this record: {error!r}"))
         try:
-            async with asyncio.timeout(self._timeout_s):
-                response = await self._client.send(request)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            async with self._client.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+                return judge(response.status, response.headers, await response.read())
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Answer(Verdict.AWAY, f"{self._url} cannot be reached: {error}")
-        except (httpx2.TimeoutException, TimeoutError):
+        except TimeoutError:
             return Answer(Verdict.RETRY, f"no answer from {self._url} in time")
-        except httpx2.HTTPError as error:
+        except (aiohttp.ClientError, OSError) as error:
             return Answer(Verdict.RETRY, f"the connection to {self._url} broke off: {error!r}")
-        return judge(response)
+        except ValueError as error:
+            return Answer(Verdict.DEAD, _line(f"no request can be made of this event: {error}"))
 
 
-def judge(response: httpx2.Response) -> Answer:
-    """Return what a response means."""
-    status = response.status_code
+def judge(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    """Return what a response means. `headers` finds its names in any case."""
     if 200 <= status < 300:
-        verdict = _SAID.get(response.headers.get("ce-type", ""), Verdict.DONE)
-        timings_s = {name: float(ms) / 1000 for name, ms in _TIMING.findall(response.headers.get("server-timing", ""))}
-        return Answer(verdict, timings_s=timings_s, headers=response.headers, body=response.content)
-    reason, retry_after_s = _reason(response), _retry_after_s(response)
+        verdict = _SAID.get(headers.get("ce-type", ""), Verdict.DONE)
+        timings_s = {name: float(ms) / 1000 for name, ms in _TIMING.findall(headers.get("server-timing", ""))}
+        return Answer(verdict, timings_s=timings_s, headers=headers, body=body)
+    reason, retry_after_s = _reason(status, body), _retry_after_s(headers)
     if status == 409:
         return Answer(Verdict.BUSY, reason, retry_after_s)
     if status in {404, 429}:  # 404: no function behind the address (yet)
@@ -109,15 +111,15 @@ def judge(response: httpx2.Response) -> Answer:
     return Answer(Verdict.DEAD, reason)
 
 
-def _reason(response: httpx2.Response) -> str:
+def _reason(status: int, body: bytes) -> str:
     """Return the detail of a problem (RFC 9457), or the status and the beginning of the body."""
     try:
-        detail = response.json()["detail"]
+        detail = json.loads(body)["detail"]
     except (ValueError, KeyError, TypeError, RecursionError):
         detail = None
     if isinstance(detail, str) and detail.strip():
         return _line(detail)
-    return f"{response.status_code}: {_line(response.text or response.reason_phrase)}"
+    return f"{status}: {_line(body.decode(errors='replace')) or responses.get(status, '')}"
 
 
 def _line(text: str) -> str:
@@ -125,7 +127,7 @@ def _line(text: str) -> str:
     return " ".join(text[: 4 * _REASON_LIMIT].split())[:_REASON_LIMIT].encode(errors="replace").decode()
 
 
-def _retry_after_s(response: httpx2.Response) -> float | None:
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Read Retry-After in its form of seconds; a date, which nobody here sends, counts as absent."""
-    text = response.headers.get("retry-after", "")
+    text = headers.get("retry-after", "")
     return float(text) if text.isdecimal() else None

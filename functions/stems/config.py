@@ -21,6 +21,9 @@ Secrets = tuple[bytes, ...]
 # How exactly `separate` computes: README.md says what each is worth.
 EXACT, CLOSE, FAST = "exact", "close", "fast"
 PRECISIONS = (EXACT, CLOSE, FAST)
+# What `separate` computes on: a graphics card where there is one that can be used, or either of both.
+AUTO, CPU, CUDA = "auto", "cpu", "cuda"
+DEVICES = (AUTO, CPU, CUDA)
 
 
 def _text(value: str) -> str:
@@ -129,6 +132,7 @@ class Settings:
     model: str = _setting("STEMS_MODEL", _text, "demo")
     model_dir: str = _setting("STEMS_MODEL_DIR", _text, "models")
     precision: str = _setting("STEMS_PRECISION", _one_of(*PRECISIONS), EXACT)
+    device: str = _setting("STEMS_DEVICE", _one_of(*DEVICES), AUTO)
     lease_s: float = _setting("STEMS_LEASE_S", _number(1), "20")
     max_duration_s: float = _setting("STEMS_MAX_DURATION_S", _number(0), "43200")
     part_s: float = _setting("STEMS_PART_S", _number(0), "300")

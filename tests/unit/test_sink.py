@@ -1,29 +1,32 @@
 """What each answer of a sink means for the song: the contract of functions and relay."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Mapping
+import socket
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx2
 import pytest
+from multidict import CIMultiDict
 
 from stems.contract import TYPE_GONE, TYPE_SEPARATED, Upload
-from stems_relay.sink import Sink, Verdict, judge
+from stems_relay.sink import Answer, Sink, Verdict, judge
+from tests.servers import free_port
 
 
-def answer(status: int, body: str | bytes = "", **headers: str) -> httpx2.Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx2.Response(status, headers=named, content=body)
+def answer(status: int, body: str | bytes = "", **headers: str) -> Answer:
+    named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    return judge(status, named, body.encode() if isinstance(body, str) else body)
 
 
 @pytest.mark.parametrize("status", [*range(200, 209), 226, 299])
 def test_every_2xx_is_done(status: int) -> None:
-    assert judge(answer(status)).verdict is Verdict.DONE
-    assert judge(answer(status, retry_after="5")).verdict is Verdict.DONE
-    assert judge(answer(status, ce_type=TYPE_SEPARATED)).verdict is Verdict.DONE
-    assert judge(answer(status, ce_type=TYPE_GONE)).verdict is Verdict.GONE
+    assert answer(status).verdict is Verdict.DONE
+    assert answer(status, retry_after="5").verdict is Verdict.DONE
+    assert answer(status, ce_type=TYPE_SEPARATED).verdict is Verdict.DONE
+    assert answer(status, ce_type=TYPE_GONE).verdict is Verdict.GONE
 
 
 @pytest.mark.parametrize(
@@ -37,29 +40,28 @@ def test_every_2xx_is_done(status: int) -> None:
     ],
 )
 def test_what_is_tried_again(status: int, plain: Verdict, with_retry_after: Verdict) -> None:
-    assert (judge(answer(status)).verdict, judge(answer(status)).retry_after_s) == (plain, None)
-    asked = judge(answer(status, retry_after="7"))
+    assert (answer(status).verdict, answer(status).retry_after_s) == (plain, None)
+    asked = answer(status, retry_after="7")
     assert (asked.verdict, asked.retry_after_s) == (with_retry_after, 7.0)
-    assert judge(answer(status, ce_type=TYPE_GONE)).verdict is plain, "only a 2xx answers with an event"
+    assert answer(status, ce_type=TYPE_GONE).verdict is plain, "only a 2xx answers with an event"
 
 
 @pytest.mark.parametrize(
     "status", [300, 301, 302, 307, 308] + [s for s in range(400, 500) if s not in {404, 408, 409, 429}]
 )
 def test_everything_else_never_succeeds(status: int) -> None:
-    assert judge(answer(status)).verdict is Verdict.DEAD
-    assert judge(answer(status, retry_after="1")).verdict is Verdict.DEAD
+    assert answer(status).verdict is Verdict.DEAD
+    assert answer(status, retry_after="1").verdict is Verdict.DEAD
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "²"])
 def test_a_retry_after_that_is_no_number_of_seconds_counts_as_absent(text: str) -> None:
-    response = httpx2.Response(503, headers=[(b"retry-after", text.encode())])
-    assert judge(response).verdict is Verdict.RETRY
+    assert answer(503, retry_after=text).verdict is Verdict.RETRY
 
 
 def test_a_retry_after_without_end_is_still_a_number() -> None:
-    assert judge(answer(503, retry_after="9" * 400)).retry_after_s == float("inf")  # the inbox bounds it
-    assert judge(answer(503, retry_after="0")).verdict is Verdict.UNABLE
+    assert answer(503, retry_after="9" * 400).retry_after_s == float("inf")  # the inbox bounds it
+    assert answer(503, retry_after="0").verdict is Verdict.UNABLE
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_a_retry_after_without_end_is_still_a_number() -> None:
     ],
 )
 def test_reasons_are_one_line_that_redis_and_people_can_read(body: str | bytes, reason: str) -> None:
-    found = judge(answer(422, body)).reason
+    found = answer(422, body).reason
     found.encode()
     assert found.startswith(reason)
     assert len(found) <= 505
@@ -93,48 +95,104 @@ RECORD: dict[str, Any] = {
 }
 
 
-def deliver(record: Mapping[str, Any], transport: httpx2.AsyncBaseTransport) -> tuple[Verdict, str]:
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def deliver(record: Mapping[str, Any], serve: Serve, timeout_s: float = 5) -> tuple[Verdict, str]:
+    """Deliver to a server of which `serve` is the whole mind."""
+
     async def post() -> tuple[Verdict, str]:
-        sink = Sink("http://sink", 1, 1)
-        await sink._client.aclose()
-        sink._client = httpx2.AsyncClient(transport=transport, timeout=1)
-        found = await sink.deliver(Upload.from_record(record))
-        await sink.close()
-        return found.verdict, found.reason
+        served: set[asyncio.Task[None] | None] = set()
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            served.add(asyncio.current_task())
+            await serve(reader, writer)
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+            found = await deliver_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", record, timeout_s)
+            await asyncio.gather(*(task for task in served if task))
+        return found
 
     return asyncio.run(post())
 
 
+async def deliver_to(url: str, record: Mapping[str, Any], timeout_s: float = 5) -> tuple[Verdict, str]:
+    sink = Sink(url, timeout_s, 1)
+    found = await sink.deliver(Upload.from_record(record))
+    await sink.close()
+    return found.verdict, found.reason.replace(url, "SINK")
+
+
+async def read(reader: asyncio.StreamReader) -> tuple[Mapping[str, str], bytes]:
+    """Read a request; return its headers, names in lower case, and its body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head)}
+    return headers, await reader.readexactly(int(headers["content-length"]))
+
+
+def saying(said: bytes) -> Serve:
+    """Return a server that reads the request, says this and hangs up."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read(reader)
+        writer.write(said)
+
+    return serve
+
+
 @pytest.mark.parametrize(
-    ("error", "verdict"),
+    "said",
     [
-        (httpx2.ConnectError("refused"), Verdict.AWAY),
-        (httpx2.ConnectTimeout("no route"), Verdict.AWAY),
-        (httpx2.PoolTimeout("full"), Verdict.AWAY),
-        (httpx2.ReadTimeout("slow"), Verdict.RETRY),
-        (httpx2.WriteTimeout("slow"), Verdict.RETRY),
-        (httpx2.ReadError("reset"), Verdict.RETRY),
-        (httpx2.RemoteProtocolError("no HTTP"), Verdict.RETRY),
-        (httpx2.DecodingError("bad gzip"), Verdict.RETRY),
+        b"",
+        b"HTTP/1.1 200 OK\r\ncontent-len",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nno",
+        b"220 mail.example ESMTP\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\ncontent-encoding: gzip\r\n\r\nnone",
     ],
+    ids=["nothing", "half a head", "half a body", "no HTTP", "no gzip"],
 )
-def test_what_the_network_does_is_a_verdict(error: Exception, verdict: Verdict) -> None:
-    def fail(request: httpx2.Request) -> httpx2.Response:
-        raise error
-
-    found, reason = deliver(RECORD, httpx2.MockTransport(fail))
-    assert found is verdict
-    assert "http://sink" in reason
+def test_an_answer_that_is_none_is_tried_again(said: bytes) -> None:
+    verdict, reason = deliver(RECORD, saying(said))
+    assert verdict is Verdict.RETRY
+    assert reason.startswith("the connection to SINK broke off: ")
 
 
-def test_an_answer_that_never_ends_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stems_relay.sink._CONNECT_S", -0.45)  # the whole may take 0.1 s
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"])
+def test_an_answer_that_never_ends_comes_to_an_end(head: bytes) -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read(reader)
+        writer.write(head)
+        while not reader.at_eof():
+            writer.write(b"." if head else b"")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(), 0.05)
 
-    async def never(request: httpx2.Request) -> httpx2.Response:
-        await asyncio.sleep(60)
-        return answer(200)
+    assert deliver(RECORD, drip, 0.3) == (Verdict.RETRY, "no answer from SINK in time")
 
-    assert deliver(RECORD, httpx2.MockTransport(never)) == (Verdict.RETRY, "no answer from http://sink in time")
+
+def test_nobody_there_is_no_attempt() -> None:
+    port = free_port()
+    verdict, reason = asyncio.run(deliver_to(f"http://127.0.0.1:{port}", RECORD))
+    assert verdict is Verdict.AWAY
+    assert reason.startswith("SINK cannot be reached")
+    verdict, _ = asyncio.run(deliver_to("http://no-such-host.invalid", RECORD))
+    assert verdict is Verdict.AWAY
+
+
+def test_a_host_that_lets_nobody_in_is_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stems_relay.sink._CONNECT_S", 0.2)
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for caller in (first, second):  # nobody accepts: the third is left standing
+            caller.setblocking(False)
+            caller.connect_ex(full.getsockname())
+        verdict, reason = asyncio.run(deliver_to(f"http://127.0.0.1:{full.getsockname()[1]}", RECORD))
+    assert verdict is Verdict.AWAY
+    assert reason.startswith("SINK cannot be reached")
 
 
 @pytest.mark.parametrize(
@@ -145,22 +203,27 @@ def test_an_answer_that_never_ends_comes_to_an_end(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_a_record_that_makes_no_event_is_a_dead_letter(wrong: Mapping[str, Any]) -> None:
-    verdict, reason = deliver(RECORD | dict(wrong), httpx2.MockTransport(lambda request: answer(200)))
+    verdict, reason = deliver(RECORD | dict(wrong), saying(b"HTTP/1.1 204 No Content\r\n\r\n"))
     assert verdict is Verdict.DEAD
     assert "no event" in reason
 
 
 def test_the_event_is_posted_in_binary_mode() -> None:
-    seen: list[httpx2.Request] = []
+    seen: list[tuple[Mapping[str, str], bytes]] = []
 
-    def take(request: httpx2.Request) -> httpx2.Response:
-        seen.append(request)
-        return answer(204)
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await read(reader))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
 
-    assert deliver(RECORD, httpx2.MockTransport(take)) == (Verdict.DONE, "")
-    (request,) = seen
-    assert request.method == "POST"
-    assert request.headers["ce-specversion"] == "1.0"
-    assert request.headers["ce-subject"] == "a.mp3"
-    assert datetime.fromisoformat(request.headers["ce-time"]) == datetime(2026, 11, 22, 5, tzinfo=UTC)
-    assert json.loads(request.content) == RECORD
+    assert deliver(RECORD, take) == (Verdict.DONE, "")
+    ((headers, body),) = seen
+    assert headers["ce-specversion"] == "1.0"
+    assert headers["ce-subject"] == "a.mp3"
+    assert datetime.fromisoformat(headers["ce-time"]) == datetime(2026, 11, 22, 5, tzinfo=UTC)
+    assert headers["content-type"] == "application/json"
+    assert json.loads(body) == RECORD
+
+
+def test_a_redirect_is_not_followed() -> None:
+    verdict, reason = deliver(RECORD, saying(b"HTTP/1.1 307 Go\r\nlocation: /\r\ncontent-length: 0\r\n\r\n"))
+    assert (verdict, reason) == (Verdict.DEAD, "307: Temporary Redirect")

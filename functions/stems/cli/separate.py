@@ -58,11 +58,14 @@ def separate(files: tuple[Path, ...], folder: Path, force: bool, **chosen: str |
         with progress.busy(f"loading the model {name} …"):
             from stems.separate import model as models
             from stems.separate import work  # noqa: F401 - missing packages are told of here, not at the first song
+            from stems.separate.device import choose
 
-            model = models.load(name, Path(settings.model_dir), settings.precision)
+            model = models.load(name, Path(settings.model_dir), settings.precision, choose(settings.device))
         wanted = options.wanted(model.sources)
         if model.note:
             terminal.warn(f"the model '{name}': {model.note}. `stems model fetch htdemucs` brings one for real music.")
+        if model.device.note:
+            terminal.warn(model.device.note)
         names = [f"{stem}.{extension(each)}" for stem in wanted for each in options.formats]
         for path, target in places:
             try:

@@ -42,6 +42,8 @@ class _Warmth:
                 _log.warning("the model %r is loaded; %s", model.name, model.note)
             else:
                 _log.info("the model %r is loaded", model.name)
+            if model.device.note:
+                _log.warning(model.device.note)
         except Exception as error:  # whatever it is, /health/ready and every event must tell of it
             _log.error("the model was not loaded: %s", error, exc_info=not isinstance(error, StemsError))
             self._error = error

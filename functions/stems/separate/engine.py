@@ -5,8 +5,9 @@ The same figures as `demucs.apply.apply_model(split=True, overlap=0.25, shifts=0
 division of the segments over several runs gives the same blocks, bit for bit.
 """
 
+import itertools
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
@@ -100,20 +101,29 @@ def _estimates(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) ->
     """
     count = min(model.at_once, _CORES)
     lanes = _lanes(count)
-    ahead: deque[Future[torch.Tensor]] = deque()
+    ahead: deque[Future[list[torch.Tensor]]] = deque()
     try:
-        for index in indices:
-            start = index * cut.stride
-            length = min(cut.segment_length, song.length - start)
-            ahead.append(lanes.submit(_estimate_by, _CORES // count, model, song, start, length))
+        for starts, length in _groups(model, song, cut, indices):
+            ahead.append(lanes.submit(_estimate_by, _CORES // count, model, song, starts, length))
             if len(ahead) > count:
-                yield ahead.popleft().result()
+                yield from ahead.popleft().result()
         while ahead:
-            yield ahead.popleft().result()
+            yield from ahead.popleft().result()
     finally:
         for future in ahead:
             future.cancel()
         wait(ahead)
+
+
+def _groups(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) -> Iterator[tuple[list[int], int]]:
+    """Yield the starts of segments of one length that are computed together, and that length."""
+
+    def length_of(index: int) -> int:
+        return min(cut.segment_length, song.length - index * cut.stride)
+
+    for length, group in itertools.groupby(indices, length_of):
+        while starts := [index * cut.stride for index in itertools.islice(group, model.device.batch)]:
+            yield starts, length
 
 
 @cache
@@ -122,17 +132,28 @@ def _lanes(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "lane")
 
 
-def _estimate_by(cores: int, model: Model, song: Signal, start: int, length: int) -> torch.Tensor:
-    """As `_estimate`, in a thread that computes with so many cores."""
+def _estimate_by(cores: int, model: Model, song: Signal, starts: Sequence[int], length: int) -> list[torch.Tensor]:
+    """As `_estimate`, in a thread that computes with so many cores, and with fewer segments where memory runs out."""
     torch.set_num_threads(cores)
-    return _estimate(model, song, start, length)
+    made: list[torch.Tensor] = []
+    while len(made) < len(starts):
+        some = starts[len(made) : len(made) + model.device.batch]
+        try:
+            made += _estimate(model, song, some, length)
+            continue
+        except torch.OutOfMemoryError:
+            if not model.device.is_card:
+                raise
+        # Outside of the handler, whose traceback holds what filled the memory.
+        model.device.take_less([part.network for part in model.parts], len(some))
+    return made
 
 
-def _estimate(model: Model, song: Signal, start: int, length: int) -> torch.Tensor:
-    """Return the stems (sources, channels, length) of the normalised song from `start`, averaged over the parts.
+def _estimate(model: Model, song: Signal, starts: Sequence[int], length: int) -> torch.Tensor:
+    """Return the stems (segments, sources, channels, length) of the normalised song from each of `starts` on.
 
-    A network gets the length it asks for, with the song's own samples as context on both sides and zeros only
-    beyond its ends, as `demucs.apply.TensorChunk.padded` does.
+    They are averaged over the parts. A network gets the length it asks for, with the song's own samples as context on
+    both sides and zeros only beyond its ends, as `demucs.apply.TensorChunk.padded` does.
     """
     weights = torch.tensor([part.weights for part in model.parts])
     total = torch.zeros(())
@@ -142,14 +163,16 @@ def _estimate(model: Model, song: Signal, start: int, length: int) -> torch.Tens
         network = part.network
         valid_length = network.valid_length(length) if hasattr(network, "valid_length") else length
         margin = (valid_length - length) // 2
-        begin, end = start - margin, start - margin + valid_length
-        inside = song.read(max(begin, 0), min(end, song.length))
-        mix = (inside - song.mean) / (song.deviation + 1e-8)
-        mix = functional.pad(mix, (max(-begin, 0), max(end - song.length, 0)))
-        with torch.inference_mode():
-            stems = network(mix[None])[0]
+        mix = torch.stack([_context(song, start - margin, start - margin + valid_length) for start in starts])
+        stems = model.device.stems(network, mix, model.precision)
         total = total + stems[..., margin : margin + length] * weight[:, None, None]
     return total / weights.sum(0)[:, None, None]
+
+
+def _context(song: Signal, begin: int, end: int) -> torch.Tensor:
+    """Return the normalised samples [begin, end) of the song, with zeros beyond its ends."""
+    mix = (song.read(max(begin, 0), min(end, song.length)) - song.mean) / (song.deviation + 1e-8)
+    return functional.pad(mix, (max(-begin, 0), max(end - song.length, 0)))
 
 
 def _triangle(length: int) -> torch.Tensor:

@@ -25,6 +25,7 @@ from stems.options import Options, extension, serves
 from stems.record import Stem, Track
 from stems.separate import audio, parts, scratch
 from stems.separate import model as models
+from stems.separate.device import choose
 from stems.separate.model import Model
 from stems.separate.plan import Plan, plan_id
 from stems.separate.progress import Progress
@@ -69,8 +70,9 @@ class Worker:
         # One thread for all separations: whichever thread has once computed keeps 170 MB of torch's from then on.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="separate")
         # The worker's own model stays; beside it, the one that an upload asked for last.
-        self._own = cache(lambda: models.load(settings.model, Path(settings.model_dir), settings.precision))
-        self._other = lru_cache(maxsize=1)(lambda name: models.load(name, Path(settings.model_dir), settings.precision))
+        self._own = cache(lambda: self._load(settings.model))
+        self._other = lru_cache(maxsize=1)(self._load)
+        self._device = cache(lambda: choose(settings.device))
         scratch.clean()
 
     def load_model(self) -> Model:
@@ -81,6 +83,10 @@ class Worker:
         except StateUnavailable as error:
             _log.warning("the model is not announced: %s", error)
         return model
+
+    def _load(self, name: str) -> Model:
+        settings = self._settings
+        return models.load(name, Path(settings.model_dir), settings.precision, self._device())
 
     def _model(self, name: str | None) -> Model:
         return self._own() if name in (None, self._settings.model) else self._other(name)

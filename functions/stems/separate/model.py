@@ -8,7 +8,7 @@ import hashlib
 import pickle
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from stems.config import CLOSE, EXACT, FAST
 from stems.errors import BadOptions, ModelUnavailable
 from stems.separate import memory
+from stems.separate.device import Device
 from stems.separate.hybrid import Hybrid, Types
 
 DEMO = "demo"
@@ -82,7 +83,8 @@ _LOAD_ERRORS = (
 class Part:
     """One network, its weight in the average for each source, and the samples it takes at a time.
 
-    `network` takes a mix (1, channels, samples) and returns its stems (1, sources, channels, samples).
+    `network` takes mixes (segments, channels, samples), a Hybrid one at a time, and returns their stems (segments,
+    sources, channels, samples).
     """
 
     network: Any
@@ -95,7 +97,7 @@ class Model:
     """A model ready for inference: one network, or a bag of them whose estimates are averaged.
 
     `digest` is the SHA-256 in hex of the files it was loaded from; `note` what people should know of it, or empty;
-    `precision` one of PRECISIONS.
+    `precision` one of PRECISIONS; `device` what it computes on.
     Raises ModelUnavailable where the parts cannot run in lockstep.
     """
 
@@ -107,6 +109,7 @@ class Model:
     digest: str
     note: str = ""
     precision: str = EXACT
+    device: Device = field(default_factory=Device)
 
     def __post_init__(self) -> None:
         lengths = {part.segment_length for part in self.parts}
@@ -141,16 +144,17 @@ def available(folder: Path) -> list[str]:
     return sorted({file.stem for file in folder.glob("*") if file.suffix in (".safetensors", ".yaml")})
 
 
-def load(name: str, folder: Path, precision: str = EXACT) -> Model:
+def load(name: str, folder: Path, precision: str = EXACT, device: Device | None = None) -> Model:
     """Return the model `name`: `demo`, `untrained`, or `<name>.safetensors` or the bag `<name>.yaml` in `folder`.
 
-    Its networks compute at `precision`, where they can at another one than exactly. Raises BadOptions for a name with
+    Its networks compute at `precision`, where they can at another one than exactly, on `device`, by default the
+    processor. Raises BadOptions for a name with
     other characters than letters, digits, `_` and `-`, so that a song's options cannot walk the file system, and
     ModelUnavailable where the model is missing or its files are damaged.
     """
     if not _NAME.fullmatch(name):
         raise BadOptions(f"model {name!r}: a name has only letters, digits, '_' and '-'")
-    model = _prepared(_find(name, folder), precision)
+    model = _prepared(replace(_find(name, folder), device=device or Device()), precision)
     if model.in_blocks:
         # Not for others: `demo` would come to more than 1 GiB after some songs.
         memory.keep()
@@ -175,8 +179,12 @@ def _find(name: str, folder: Path) -> Model:
 
 
 def _prepared(model: Model, precision: str) -> Model:
-    """Return the model with its networks in the form that computes fastest at this precision."""
+    """Return the model with its networks in the form that computes fastest at this precision, on its device."""
     networks = {id(part.network): part.network for part in model.parts}  # a bag may name one more than once
+    if model.device.is_card:
+        for network in networks.values():
+            network.to(model.device.kind)
+        return replace(model, precision=precision)
     if not all(map(Hybrid.supports, networks.values())):
         precision = EXACT
     made = {

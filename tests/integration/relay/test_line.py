@@ -36,8 +36,9 @@ def upload(key: str = "a.mp3", uploaded_ms: int = 1_790_000_000_000) -> Upload:
 
 async def taken(relay: Inbox) -> Taken:
     found = await relay.take()
-    assert isinstance(found, Taken)
-    return found
+    assert isinstance(found, list)
+    (job,) = found
+    return job
 
 
 def test_every_command_may_be_sent_twice(stack: Stack) -> None:
@@ -82,7 +83,7 @@ def test_a_relay_holds_nothing_unknown_to_the_others(stack: Stack) -> None:
         assert stack.redis.zrange(naming.RELAYS, 0, -1) == ["one"]
         stack.redis.delete(naming.RELAYS)
         assert await two.claim(upload()) == "new", "held by a relay that nobody knows is held by nobody"
-        assert isinstance(await two.take(), Taken)
+        assert await taken(two)
         stack.redis.flushall()
         stack.redis.rpush(naming.NOTIFICATIONS, json.dumps([{"Event": [RECORD]}]))
         await one._fetch(keys=[naming.NOTIFICATIONS, one._processing, naming.RELAYS], args=["one", 100])
@@ -141,7 +142,25 @@ def test_the_clock_may_be_set_back(stack: Stack) -> None:
         while await two.heartbeat(0.05) == 0:  # but is asked to say so
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
-        assert isinstance(await two.take(), Taken)
+        assert await taken(two)
+
+    in_line(stack, act)
+
+
+def test_a_relay_takes_as_many_as_it_asks_for_in_their_order(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        for number in (3, 1, 4, 2, 5):
+            await one.claim(upload(f"{number}.mp3", 1_790_000_000_000 + number))
+        found = [await relay.take(count=3) for relay in (one, two, one)]
+        keys = [[job.message.key for job in each] if isinstance(each, list) else each for each in found]
+        assert keys == [["1.mp3", "2.mp3", "3.mp3"], ["4.mp3", "5.mp3"], None]
+        jobs = [job for each in found if isinstance(each, list) for job in each]
+        assert len({job.delivery for job in jobs}) == 5
+        assert {(job.attempts, job.tries) for job in jobs} == {(1, 1)}
+        stack.redis.script_flush()  # as a restart does
+        by = [(one, jobs[0]), (two, jobs[1]), (one, jobs[1]), (one, jobs[2])]
+        answers = await asyncio.gather(*(relay.settle(job, "done") for relay, job in by))
+        assert answers == ["done", "waiting", "done", "done"], "two has not taken the second"
 
     in_line(stack, act)
 
@@ -169,9 +188,10 @@ def test_keys_that_hold_something_else_or_nothing_stop_nobody(stack: Stack) -> N
             await one.claim(upload(key))
             stack.redis.delete(naming.job_key(upload(key).job))
         stack.redis.rpush(naming.job_key(upload("list").job), "no hash")
-        found = [await one.take() for _ in range(4)]
-        assert {each.message.key for each in found if isinstance(each, Taken)} == {"text", "odd"}
-        assert found[-1] is None
+        found = await one.take(count=10)
+        assert isinstance(found, list)
+        assert {each.message.key for each in found} == {"text", "odd"}
+        assert await one.take(count=10) is None
         (dead,) = stack.jobs.view().failed_jobs
         assert dead.key == "damaged"
         for job in stack.redis.smembers("stems:delivering:one"):
