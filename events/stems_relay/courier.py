@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import redis
 
 from stems import metrics, naming, trace
-from stems.config import Settings
+from stems.config import LATENCY, Settings
 from stems.contract import Upload
 from stems.division import Divided, Wanted
 from stems.errors import BadNotification
@@ -30,8 +30,8 @@ _PATIENCE = 10  # so often a song keeps its place in line though the sink is una
 class Receiver(Protocol):
     """Who takes what stands in a line."""
 
-    async def deliver(self, message: Any, /) -> Answer:
-        """Deliver, and return what the answer means."""
+    async def deliver(self, message: Any, places: int, /) -> Answer:
+        """Deliver, and return what the answer means. `places`: so many workers may have it among them."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -93,8 +93,10 @@ class Courier:
         if not isinstance(taken, list):
             await self._wait(_POLL_S if taken is None else min(taken, _POLL_S))
             return
+        # With fewer than there is room for, nothing waits.
+        places = 1 + (room - len(taken)) // max(len(taken), 1) if self._settings.divide == LATENCY else 0
         for each in taken:
-            task = asyncio.create_task(self._deliver(each))
+            task = asyncio.create_task(self._deliver(each, places))
             self._in_flight[task] = each.message.job
             task.add_done_callback(self._landed)
 
@@ -116,7 +118,7 @@ class Courier:
         del self._in_flight[task]
         self._work.set()
 
-    async def _deliver(self, taken: Taken) -> None:
+    async def _deliver(self, taken: Taken, places: int) -> None:
         """Deliver one job and enter the answer, for as long as it takes Redis to be there."""
         message = taken.message
         with trace.handling(message.place):
@@ -127,7 +129,7 @@ class Courier:
                 )
             else:
                 with trace.span("deliver", "client", key=message.key, attempt=taken.attempts) as attributes:
-                    answer = await self._sink.deliver(message)
+                    answer = await self._sink.deliver(message, places)
                     attributes["verdict"] = answer.verdict.value
             seconds = time.monotonic() - started
             while True:

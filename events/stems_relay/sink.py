@@ -6,7 +6,7 @@ The contract is Knative's (https://github.com/knative/specs/blob/main/specs/even
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from http.client import responses
@@ -53,10 +53,13 @@ class Answer:
 
 
 class Sink:
-    """A client of one sink; one for the whole relay. It is made within the relay's loop."""
+    """A client of one sink; one for the whole relay. It is made within the relay's loop.
 
-    def __init__(self, url: str, timeout_s: float, max_in_flight: int) -> None:
-        self._url = url
+    Of several addresses the one with the least to do gets the next event.
+    """
+
+    def __init__(self, urls: Sequence[str], timeout_s: float, max_in_flight: int) -> None:
+        self._in_work = dict.fromkeys(urls, 0)
         self._client = aiohttp.ClientSession(
             # Connections idle for longer may be closed by the other side just as the next event goes out.
             connector=aiohttp.TCPConnector(limit=max_in_flight, keepalive_timeout=_KEEP_ALIVE_S),
@@ -69,24 +72,37 @@ class Sink:
         """Close the connections."""
         await self._client.close()
 
-    async def deliver(self, message: Upload | Wanted | Reply) -> Answer:
-        """Post the event and read the answer; never raises, whatever the network or the sink does."""
+    async def deliver(self, message: Upload | Wanted | Reply, places: int = 0) -> Answer:
+        """Post the event and read the answer; never raises, whatever the network or the sink does.
+
+        A song may be divided among so many `places`; with none, nothing is said of it.
+        """
         try:
             headers, body = message.to_http()
+            if places and isinstance(message, Upload):
+                headers["ce-stemsplaces"] = str(places)
             if place := trace.here():
                 headers["traceparent"] = place.traceparent
         # The SDK raises errors of many types for a record that is no more than formally one.
         except Exception as error:
             return Answer(Verdict.DEAD, _line(f"no event can be made of this record: {error!r}"))
+        url = min(self._in_work, key=self._in_work.__getitem__)
+        self._in_work[url] += 1
         try:
-            async with self._client.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+            return await self._post(url, headers, body)
+        finally:
+            self._in_work[url] -= 1
+
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        try:
+            async with self._client.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 return judge(response.status, response.headers, await response.read())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return Answer(Verdict.AWAY, f"{self._url} cannot be reached: {error}")
+            return Answer(Verdict.AWAY, f"{url} cannot be reached: {error}")
         except TimeoutError:
-            return Answer(Verdict.RETRY, f"no answer from {self._url} in time")
+            return Answer(Verdict.RETRY, f"no answer from {url} in time")
         except (aiohttp.ClientError, OSError) as error:
-            return Answer(Verdict.RETRY, f"the connection to {self._url} broke off: {error!r}")
+            return Answer(Verdict.RETRY, f"the connection to {url} broke off: {error!r}")
         except ValueError as error:
             return Answer(Verdict.DEAD, _line(f"no request can be made of this event: {error}"))
 

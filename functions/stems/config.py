@@ -25,6 +25,9 @@ PRECISIONS = (EXACT, CLOSE, FAST)
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 DEVICES = (AUTO, CPU, CUDA)
 
+# What songs are divided for, beyond those that are long: events/README.md.
+THROUGHPUT, LATENCY = "throughput", "latency"
+
 
 def _text(value: str) -> str:
     return value
@@ -35,6 +38,10 @@ def _url(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("not an http:// or https:// address")
     return value.rstrip("/")
+
+
+def _urls(value: str) -> tuple[str, ...]:
+    return tuple(map(_url, value.split()))
 
 
 def _webhook_secrets(value: str) -> Secrets:
@@ -108,7 +115,7 @@ class Settings:
     otlp_endpoint: str = _setting("OTEL_EXPORTER_OTLP_ENDPOINT", _url, "")
 
     # relay
-    sink: str = _setting("K_SINK", _url, "")
+    sink: tuple[str, ...] = _setting("K_SINK", _urls, "", empty=())
     reply_sink: str = _setting("STEMS_REPLY_SINK", _url, "")
     callback: str = _setting("STEMS_CALLBACK", address.callback_url, "", secret=True)
     callback_secret: Secrets = _setting("STEMS_CALLBACK_SECRET", _webhook_secrets, "", secret=True, empty=())
@@ -117,6 +124,7 @@ class Settings:
     callback_attempts: int = _setting("STEMS_CALLBACK_ATTEMPTS", _count(1), "20")
     callback_timeout_s: float = _setting("STEMS_CALLBACK_TIMEOUT_S", _number(0.1), "10")
     max_in_flight: int = _setting("STEMS_MAX_IN_FLIGHT", _count(1), "1")
+    divide: str = _setting("STEMS_DIVIDE", _one_of(THROUGHPUT, LATENCY), THROUGHPUT)
     max_attempts: int = _setting("STEMS_MAX_ATTEMPTS", _count(1), "5")
     delivery_timeout_s: float = _setting("STEMS_DELIVERY_TIMEOUT_S", _number(1), "600")
     backoff_s: float = _setting("STEMS_BACKOFF_S", _number(0.01), "1")
