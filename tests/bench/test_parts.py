@@ -12,6 +12,7 @@ from stems.config import Settings
 from stems.contract import Upload
 from stems.division import Divided
 from stems.separate.job import Worker
+from stems.separate.shelf import Shelf
 from stems.separate.work import Stages
 from stems.storage import Storage
 from tests.bench.machine import machine
@@ -19,7 +20,7 @@ from tests.bench.test_separate import NAME, weights
 from tests.cluster.songs import lasting
 from tests.minio_server import SECRETS, Server, minio
 
-LENGTH_S, PART_S = 60, 30
+LENGTH_S, PART_S = 50, 26
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,8 @@ def test_one_worker(server: Server, tmp_path: Path) -> None:
     one, other = worker(server, tmp_path, 0), worker(server, tmp_path, PART_S)
     for each in (one, other):
         each.load_model()
-    one.do(put(server, lasting(tmp_path / "warm.mp3", 8)), Stages())
+    for each in (one, other):
+        each.do(put(server, lasting(tmp_path / f"warm-{id(each)}.mp3", 8)), Stages())
     print(f"\n{machine()}\n{LENGTH_S} s of music, four MP3s; in parts of {PART_S} s")
     times: dict[str, tuple[float, float]] = {}
     stages = Stages()
@@ -93,6 +95,7 @@ def test_one_worker(server: Server, tmp_path: Path) -> None:
     for wanted in answer.wanted(parted):
         with timed(wanted.name, times):
             other.make(wanted)
+        print(f"    {Shelf(other._storage, wanted.songhash, wanted.plan).about(wanted.name)['stages_s']}")
     size = sum(item.size or 0 for item in server.login("root").list_objects("output", "parts/", recursive=True))
     print(f"    {size / 1e6:.0f} MB of parts: {size / 1e6 / LENGTH_S * 60:.0f} MB for each minute of music")
     stages = Stages()

@@ -20,7 +20,7 @@ from tests.pipeline import Pipeline, samples, song, wait_for
 from tests.programs import need
 
 PART_S, DURATION_S, PARTS = 6, 47, 8
-_MADE = re.compile(r"separating .*part=(part-\d+-of-\d+)")
+_MADE = re.compile(r"making a part .*part=(part-\d+-of-\d+)")
 
 
 class Long(Pipeline):

@@ -143,7 +143,8 @@ class Worker:
                 raise ObjectGone(f"the song is not divided so, or not any more: {wanted.name} of {wanted.plan}")
             if wanted.name in shelf.there():
                 return
-            with self._turn(wanted.key, wanted.job, wanted.name):
+            with self._turn():
+                _log.info("making a part", extra={"key": wanted.key, "job": wanted.upload.job, "part": wanted.name})
                 if wanted.name in plan.joins:
                     on_join = partial(self._on_progress, wanted.job, left_s=None)
                     parts.join_stem(shelf, plan, wanted.name, folder, self._publisher, on_join)
@@ -169,12 +170,11 @@ class Worker:
         return track
 
     @contextmanager
-    def _turn(self, key: str, job: str, what: str) -> Iterator[None]:
+    def _turn(self) -> Iterator[None]:
         """Work on one thing at a time. Raises Busy."""
         if not self._separating.acquire(timeout=_TURN_S):
             raise Busy("this worker is separating another song", retry_after_s=1)
         try:
-            _log.info("separating", extra={"key": key, "job": job, "part": what})
             with metrics.IN_WORK.track_inprogress():
                 yield
         finally:
@@ -190,7 +190,7 @@ class Worker:
         """Separate a song as a whole, or say which parts of it are missing, or join them."""
         folder, model, options = song.path.parent, song.model, song.options
         shelf = Shelf(self._storage, song.songhash, plan_id(song.songhash, options, model))
-        with self._turn(song.upload.key, song.upload.job, ""):
+        with self._turn():
             name, limit_s = Path(naming.song_name(song.upload.key)).stem, self._settings.max_duration_s
             found: Plan | audio.Song | None = None
             if self._settings.part_s:
@@ -208,6 +208,7 @@ class Worker:
                 )
             if isinstance(found, Plan):
                 return self._join(song, shelf, found, stages)
+            _log.info("separating", extra={"key": song.upload.key, "job": song.upload.job, "model": model.name})
             result = self._computing(
                 separate_file,
                 song.path,
