@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from stems import naming
+from stems.options import extension, quality
 from stems.record import ModelInfo, Stem, Track
 from stems.separate.audio import ffmpeg
 from tests.programs import CHECKOUT, need
@@ -127,7 +129,8 @@ def put_song(
     for stem, samples in stems.items():
         for format in formats:
             encoded = _encoded(samples.astype("<f4").tobytes(), format)
-            made.append(stack.put_stem(songhash, stem, format.partition("-")[0], body=encoded))
+            stored = stack.put_stem(songhash, stem, extension(format), body=encoded)
+            made.append(replace(stored, quality=quality(format)))
     duration_s = len(next(iter(stems.values()))) / RATE_HZ
     model = ModelInfo("demo", "0" * 64, "fp32")
     created_ms = 1_700_000_000_000 + number
@@ -136,9 +139,9 @@ def put_song(
         length = round(duration_s * RATE_HZ)
         body = {"length": length, "sample_rate_hz": RATE_HZ, "stems": peaks}
         stack.put_object(drawn, json.dumps(body).encode())
-    key, stored = f"in/{name}", tuple(made)
+    key = f"in/{name}"
     track = Track(
-        songhash, name, "queue", key, "e" * 32, duration_s, RATE_HZ, 2, model, created_ms, stored, peaks=drawn
+        songhash, name, "queue", key, "e" * 32, duration_s, RATE_HZ, 2, model, created_ms, tuple(made), peaks=drawn
     )
     stack.put_object(naming.record_object(songhash), track.to_json())
     stack.index.add(track)

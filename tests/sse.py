@@ -20,7 +20,7 @@ class Listener:
     def __init__(self, port: int, last: str | None = None, path: str = "/v1/events") -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=20)
         headers = f"Last-Event-ID: {last}\r\n" if last else ""
-        self.sock.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n".encode())
+        self.sock.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n".encode())
         self.file = self.sock.makefile("rb")
         self.status = int(self.file.readline().split()[1])
         self.headers = dict(iter(self._header, None))

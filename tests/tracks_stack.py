@@ -21,7 +21,7 @@ from stems import jobs, naming
 from stems.config import Settings
 from stems.contract import Upload
 from stems.index import Index
-from stems.record import ModelInfo, Stem, Track
+from stems.record import Asked, ModelInfo, Stem, Track
 from stems.storage import Storage
 from stems.tracks.intake import Intake
 from tests.programs import CHECKOUT
@@ -36,8 +36,9 @@ MB = 1 << 20
 class Stack:
     """MinIO, Redis and the function, each to be killed and started again on its port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self.config = CONFIG
         self.ports = {name: free_port() for name in ("minio", "redis", "tracks")}
         self.programs: dict[str, subprocess.Popen[bytes]] = {}
         # The two names of this machine stand for the endpoint inside and the one for people.
@@ -48,6 +49,7 @@ class Stack:
             "STEMS_S3_SECRET_KEY": PASSWORD,
             "STEMS_REDIS_URL": f"redis://127.0.0.1:{self.ports['redis']}/0",
             "STEMS_APIV1_MAX_MB": "20",
+            **(environ or {}),
         }
         self.settings = Settings.from_env(self.environ)
         self.http = urllib3.PoolManager(retries=False, timeout=20)
@@ -65,8 +67,9 @@ class Stack:
             command = redis_command(port)
             environ = {}
         else:
-            command = [sys.executable, "-m", "gunicorn", "--config", str(CONFIG), "stems.tracks.app:create_app()"]
-            environ = {**self.environ, "PORT": str(port), "PYTHONPATH": str(CHECKOUT / "functions")}
+            command = [sys.executable, "-m", "gunicorn", "--config", str(self.config), "--bind", f"127.0.0.1:{port}"]
+            command.append("stems.tracks.app:create_app()")
+            environ = {**self.environ, "PYTHONPATH": str(CHECKOUT / "functions")}
         with (self.folder / f"{name}.log").open("ab") as log:
             self.programs[name] = subprocess.Popen(
                 command, env={**os.environ, **environ}, cwd=self.folder, stdout=log, stderr=log
@@ -122,6 +125,7 @@ class Stack:
         created_ms: int | None = None,
         upload: Upload | None = None,
         peaks: bool = False,
+        options: Asked | None = None,
         **stems: bytes,
     ) -> Track:
         """Put a track in the bucket: stems are given as `vocals_mp3=...`."""
@@ -143,6 +147,7 @@ class Stack:
             made,
             {"fetch": 0.1},
             naming.peaks_object(songhash) if peaks else "",
+            options,
         )
         if peaks:
             body = {"length": 2, "sample_rate_hz": 44100, "stems": {"vocals": [0, 255]}}
@@ -191,9 +196,9 @@ def url(track: Track, stem: str = "vocals.mp3") -> str:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Stack]:
+def running(folder: Path, **environ: str) -> Iterator[Stack]:
     """Run the function and its servers; at the end, nothing unforeseen must stand in its log."""
-    stack = Stack(folder)
+    stack = Stack(folder, environ)
     try:
         for name in ("minio", "redis"):
             stack.start(name)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
@@ -70,11 +71,12 @@ class News:
         """Return what is said after the function's answer. Of an upload that is gone, nobody hears but the sink."""
         event = Reply.from_http(delivery, upload.key, answer.headers, answer.body)
         said: list[Reply | Callback] = [event] if event and self._settings.reply_sink else []
-        return said if gone else said + self._callbacks(delivery, upload, "done", lambda: _done(upload, event))
+        return said if gone else said + self._callbacks(delivery, upload, "done", cache(lambda: _done(upload, event)))
 
     def of_dead(self, delivery: str, upload: Upload, reason: str) -> list[Reply | Callback]:
         """Return what is said of a dead letter."""
 
+        @cache  # two may be called: both hear the same
         def event() -> tuple[str, str]:
             data = {"bucket": upload.bucket, "key": upload.key, "etag": upload.etag, "reason": reason}
             return _structured(reply(TYPE_FAILED, upload, data).get_attributes(), data)

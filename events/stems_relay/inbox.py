@@ -138,7 +138,7 @@ class Inbox:
         """Take the next jobs of a line, `count` at most; else return the seconds until one is due, or None when nothing
         waits."""
         keys = [line, naming.ATTEMPTS, self._delivering, naming.RELAYS]
-        keys += [naming.PARTS] if line == naming.WAITING else []
+        keys += [naming.PARTS, naming.PARTS_LATER] if line == naming.WAITING else []
         args: list[Any] = [self.name, secrets.token_hex(8), int(DELAY_LIMIT_S * 1000), min(count, _BATCH)]
         answer = await self._take(keys=keys, args=args)
         if not isinstance(answer, list):

@@ -1,8 +1,8 @@
 """The Lua scripts that move songs in parts: as those of `scripts`, by the same rules.
 
 A divided song stands in DIVIDED, and its parts that are on their way in a hash of its own, each with its progress. A
-part is a job: it waits in PARTS, by its place, or, when it is due only later, in WAITING. When the last one has ended,
-the song goes back in line: whoever gets it then finds in the bucket what was made.
+part is a job: it waits in PARTS, by its place, or, when it is due only later, in PARTS_LATER. When the last one has
+ended, the song goes back in line: whoever gets it then finds in the bucket what was made.
 """
 
 from stems import moves, naming, news
@@ -50,7 +50,7 @@ if cancel then return 'cancelled' end
 if tonumber(rounds or 0) >= tonumber(ARGV[6]) then return 'often' end
 redis.call('SREM', KEYS[2], id)
 drop_parts(id)
-redis.call('HDEL', KEYS[1], 'relay')
+redis.call('HDEL', KEYS[1], 'relay', 'left_s')
 redis.call('HDEL', KEYS[5], id)
 redis.call('HINCRBY', KEYS[1], 'rounds', 1)
 local count = (#ARGV - 6) / 4
@@ -72,7 +72,7 @@ return 'divided'
 )
 
 # The answer to the delivery of a part is entered. One that failed for good is the end of its song: a dead letter.
-# KEYS: part hash, delivering set, PARTS, WAITING, ATTEMPTS, DEAD, job hash of the song, the song's parts; for each
+# KEYS: part hash, delivering set, PARTS, PARTS_LATER, ATTEMPTS, DEAD, job hash of the song, the song's parts; for each
 # message its hash and its line. ARGV: part, delivery (empty: whichever it is), state (done, gone, failed or
 # waiting), delay_ms (empty: to its place), refund, error, song; for each message its id, key and record.
 # Returns the state entered; stale where the part was taken over, or its song wants it no more.

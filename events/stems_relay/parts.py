@@ -43,7 +43,7 @@ class Parts:
     ) -> str:
         """Enter the answer to the delivery of a part; return what SETTLE_PART says. `delay_ms`: empty for its place."""
         song = naming.song_of_part(part)
-        keys = [naming.job_key(part), self._delivering, naming.PARTS, naming.WAITING, naming.ATTEMPTS, naming.DEAD]
+        keys = [naming.job_key(part), self._delivering, naming.PARTS, naming.PARTS_LATER, naming.ATTEMPTS, naming.DEAD]
         keys += [naming.job_key(song), naming.parts_key(song)]
         args: list[Any] = [part, delivery, to, delay_ms, int(refund), error, song]
         for each in news:

@@ -77,7 +77,7 @@ if redis.call('EXISTS', 'stems:parts:' .. id) == 1 then
 end
 if not newer and (state == 'failed' or state == 'cancelled') then return state end
 if not newer and (state == 'done' or state == 'gone' or state == 'dropped') then return 'duplicate' end
-redis.call('HDEL', KEYS[1], 'error', 'progress', 'songhash', 'again', 'relay', 'delivery', 'tries', 'cancel',
+redis.call('HDEL', KEYS[1], 'error', 'progress', 'left_s', 'songhash', 'again', 'relay', 'delivery', 'tries', 'cancel',
   'reused', 'started_ms', 'rounds')
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'since_ms', place, 'updated_ms', now, unpack(fields))
 redis.call('PERSIST', KEYS[1])
@@ -94,13 +94,19 @@ return 'new'
 # not that of an earlier one by a relay that was paused. A job that is due later than anybody asks for was entered
 # before the clock was set back: it is due now. An upload that came before this delivery is served by it: `again` ends.
 # A part of a song goes before the songs of a later place; with no song due it need not wait for its place.
-# KEYS: WAITING, ATTEMPTS, delivering set, RELAYS, PARTS (of the songs' line alone). ARGV: relay, what the names of
-# these deliveries begin with, the longest wait that anybody asks for, ms, and how many jobs to take.
+# KEYS: WAITING, ATTEMPTS, delivering set, RELAYS; for songs PARTS, PARTS_LATER. ARGV: relay, what the names of these
+# deliveries begin with, the longest wait that anybody asks for, ms, and how many jobs to take.
 # Returns {id, delivery, attempts, tries, record} of each; where none is due, ms until one is, or nothing.
 TAKE = (
     _NOW
     + part_scripts.ENDED
     + """
+for _, bounds in ipairs(KEYS[6] and {{'-inf', now}, {now + ARGV[3], '+inf'}} or {}) do
+  for _, part in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], bounds[1], bounds[2], 'LIMIT', 0, ARGV[4])) do
+    redis.call('ZREM', KEYS[6], part)
+    redis.call('ZADD', KEYS[5], redis.call('HGET', 'stems:job:' .. part, 'since_ms') or now, part)
+  end
+end
 local taken = {}
 while #taken < tonumber(ARGV[4]) do
   local line = KEYS[1]

@@ -30,6 +30,8 @@ class Service:
     def __init__(self, url: str, host: str) -> None:
         self._url = url.rstrip("/")
         self._headers = {"Content-Type": "application/json", **({"Host": host} if host else {})}
+        if token := os.environ.get("STEMS_TOKEN"):
+            self._headers["Authorization"] = f"Bearer {token}"
 
     def ask(self, method: str, path: str, data: object = None, missing: int = 0) -> bytes | None:
         """Send a request and return the body of the answer; None for the status `missing`. Raises OSError."""

@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 
 URL = os.environ.get("STEMS_URL", "http://127.0.0.1:8080")
+TOKEN = os.environ.get("STEMS_TOKEN", "")
 SONG = Path(__file__).resolve().parents[2] / "tests" / "data" / "song.mp3"
 WAIT_S = 600
 
@@ -25,7 +26,8 @@ WAIT_S = 600
 def ask(method: str, path: str, data: object = None) -> bytes:
     """Send a request and return the body of the answer. Raises HTTPError for anything but success."""
     body = None if data is None else json.dumps(data).encode()
-    request = urllib.request.Request(URL + path, body, {"Content-Type": "application/json"}, method=method)
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {TOKEN}"} if TOKEN else {})}
+    request = urllib.request.Request(URL + path, body, headers, method=method)
     with urllib.request.urlopen(request, timeout=60) as answer:
         return bytes(answer.read())
 

@@ -28,6 +28,9 @@ DEVICES = (AUTO, CPU, CUDA)
 # What songs are divided for, beyond those that are long: events/README.md.
 THROUGHPUT, LATENCY = "throughput", "latency"
 
+# In place of a file: nobody is asked who he is.
+NO_TOKENS = "none"
+
 
 def _text(value: str) -> str:
     return value
@@ -53,6 +56,23 @@ def _webhook_secrets(value: str) -> Secrets:
     if not all(24 <= len(secret) <= 64 for secret in found):
         raise ValueError("must be whsec_ and 24 to 64 bytes in base64")
     return found
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    """Read the origins of other sites, with commas or blanks between."""
+    found = tuple(value.replace(",", " ").split())
+    for origin in found:
+        parts = urlsplit(origin)
+        if origin != "*" and (parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}"):
+            raise ValueError(f"{origin} is no origin such as https://example.com")
+    return found
+
+
+def _words(value: str) -> tuple[str, ...]:
+    """Read secrets with blanks between."""
+    if not all(len(word) >= 16 for word in value.split()):
+        raise ValueError("must have 16 characters or more")
+    return tuple(value.split())
 
 
 def _redis_url(value: str) -> str:
@@ -133,8 +153,14 @@ class Settings:
     heartbeat_s: float = _setting("STEMS_HEARTBEAT_S", _number(0.1), "5")
     grace_s: float = _setting("STEMS_GRACE_S", _number(0), "10")
 
+    # relay and separate
+    sink_secret: tuple[str, ...] = _setting("STEMS_SINK_SECRET", _words, "", secret=True, empty=())
+
     # tracks
     apiv1_max_mb: int = _setting("STEMS_APIV1_MAX_MB", _count(1), "64")
+    tokens_file: str = _setting("STEMS_TOKENS_FILE", _text, "")
+    rate_per_s: float = _setting("STEMS_RATE_PER_S", _number(0), "200")
+    cors_origins: tuple[str, ...] = _setting("STEMS_CORS_ORIGINS", _origins, "", empty=())
 
     # separate
     model: str = _setting("STEMS_MODEL", _text, "demo")
@@ -144,12 +170,14 @@ class Settings:
     lease_s: float = _setting("STEMS_LEASE_S", _number(1), "20")
     max_duration_s: float = _setting("STEMS_MAX_DURATION_S", _number(0), "43200")
     part_s: float = _setting("STEMS_PART_S", _number(0), "300")
+    max_bytes: int = _setting("STEMS_MAX_BYTES", _count(0), str(5 << 30))
 
     # tracks
     max_upload_bytes: int = _setting("STEMS_MAX_UPLOAD_BYTES", _count(1), str(5 << 30))
 
     # command line
     tracks_url: str = _setting("STEMS_URL", _url, "http://127.0.0.1:8080")
+    token: str = _setting("STEMS_TOKEN", _text, "", secret=True)
 
     # minio-config
     minio_root_user: str = _setting("MINIO_ROOT_USER", _text, "")

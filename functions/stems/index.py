@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 
-from stems import entries, naming, news
+from stems import entries, naming, news, paging
 from stems.errors import StateUnavailable, StemsError, UnknownTrack
 from stems.jobs import translated
 from stems.options import COMPLEMENT
@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 _LOCK = f"{naming.TRACKS_COMPLETE}:lock"
 _REBUILD_LOCK_S = 60
 _REBUILD_WAIT_S = 5.0
+_REBUILD_LOOK_S = 0.02
 _REBUILD_THREADS = 16
 _SCANNED = 5000  # so many names are looked at for one page of a search that is limited in time
 _CHECK_S = 60.0  # so often, and not more often, is a track that is shown looked for in the bucket
@@ -126,15 +127,11 @@ class Index:
         Raises ValueError for a cursor that this index did not make. A cursor names the last track seen, so that tracks
         which arrive meanwhile move nothing.
         """
-        position = _position(cursor) if cursor is not None else None
         self._ensure_complete()
         with translated():
-            found = self._after(position, limit + 1, since_ms)
+            found = paging.after(self._redis, naming.TRACKS, cursor, limit + 1, since_ms)
         tracks = self.get(songhash for songhash, _ in found[:limit])
-        if len(found) <= limit:
-            return Page(tuple(tracks), None)
-        songhash, created = found[limit - 1]
-        return Page(tuple(tracks), f"{int(created)}-{songhash}")
+        return Page(tuple(tracks), paging.to_cursor(found[limit - 1]) if len(found) > limit else None)
 
     def search(self, prefix: str, limit: int, cursor: str | None = None, since_ms: int | None = None) -> Page:
         """Return `limit` tracks whose name begins with `prefix` after `cursor`, by name, of one name newest first.
@@ -205,20 +202,6 @@ class Index:
             self.add(self._storage.track(songhash))  # where the record was written just now
         return True
 
-    def _after(self, position: tuple[int, str] | None, count: int, since_ms: int | None) -> list[tuple[str, float]]:
-        """Return song hash and time of the tracks behind a position, in one step: what arrives must not shift it."""
-        pipe = self._redis.pipeline()
-        newest, oldest = "+inf" if position is None else f"({position[0]}", "-inf" if since_ms is None else since_ms
-        pipe.zrevrangebyscore(naming.TRACKS, newest, oldest, start=0, num=count, withscores=True)
-        if position is not None:
-            # Of the same millisecond: those whose hash is smaller, which sorts behind.
-            pipe.zrevrangebyscore(naming.TRACKS, position[0], position[0], withscores=True)
-        older, *rest = pipe.execute()
-        same = [(songhash, time) for songhash, time in rest[0] if songhash < position[1]] if position else []
-        if since_ms is not None:
-            same = [(songhash, time) for songhash, time in same if time >= since_ms]
-        return [*same, *((songhash, time) for songhash, time in older)][:count]
-
     def _ensure_complete(self) -> None:
         """Read all records from the bucket unless that was done since Redis was last emptied.
 
@@ -228,12 +211,22 @@ class Index:
             if self._redis.exists(naming.TRACKS_COMPLETE):
                 return
             if not self._redis.set(_LOCK, "1", nx=True, ex=_REBUILD_LOCK_S):
-                raise StateUnavailable("the list of tracks is being rebuilt from the bucket", retry_after_s=1)
+                self._await_rebuilt()
+                return
         rebuilding = self._background.submit(self._rebuild)
         wait([rebuilding], _REBUILD_WAIT_S)
         if not rebuilding.done():
             raise StateUnavailable("the list of tracks is being rebuilt from the bucket", retry_after_s=5)
         rebuilding.result()
+
+    def _await_rebuilt(self) -> None:
+        """Wait for somebody else who reads them: a page asks for several things at once."""
+        deadline = time.monotonic() + _REBUILD_WAIT_S
+        while time.monotonic() < deadline:
+            if self._redis.exists(naming.TRACKS_COMPLETE):
+                return
+            time.sleep(_REBUILD_LOOK_S)
+        raise StateUnavailable("the list of tracks is being rebuilt from the bucket", retry_after_s=5)
 
     def _rebuild(self) -> None:
         try:
@@ -259,14 +252,6 @@ class Index:
         except UnknownTrack as error:
             _log.warning("not in the list of tracks: %s", error)  # removed since it was listed, or no record at all
             return None
-
-
-def _position(cursor: str) -> tuple[int, str]:
-    """Return time (milliseconds since 1970) and song hash of the track that a cursor names."""
-    created, _, songhash = cursor.partition("-")
-    if not (created.isascii() and created.isdecimal() and len(created) < 16 and naming.is_songhash(songhash)):
-        raise ValueError(f"cursor={cursor}: was not made by this list")
-    return int(created), songhash
 
 
 def _model(track: Track, known: str | None) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 
 import redis
 
-from stems import contract, moves, naming
+from stems import announced, contract, moves, naming, paging
 from stems.config import Settings
-from stems.errors import BadNotification, StateUnavailable, UnknownJob, UnknownTrack
+from stems.errors import StateUnavailable, UnknownJob, UnknownTrack
 
 # A finished job is kept this long, to know a late second announcement of its upload.
 FINISHED_TTL_S = 24 * 3600
@@ -27,8 +27,8 @@ _DEAD = tuple(dead for _, dead in naming.LINES.values())
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job as people see it. Times in milliseconds since 1970; `progress` from 0 to 1; `position` in the line: 1 is
-    next, None: stands in none."""
+    """One job as people see it. Times in milliseconds since 1970; `progress` from 0 to 1; `left_s`: seconds, by
+    its worker's word at `updated_ms`, None: not told; `position` in the line: 1 is next, None: stands in none."""
 
     id: str
     state: str
@@ -42,6 +42,7 @@ class Job:
     attempts: int
     updated_ms: int
     started_ms: int = 0
+    left_s: float | None = None
     position: int | None = None
 
     @property
@@ -72,6 +73,7 @@ class Job:
             attempts=int(attempts or data.get("attempts") or 0),
             updated_ms=int(data.get("updated_ms", 0)),
             started_ms=int(data.get("started_ms", 0)),
+            left_s=float(data["left_s"]) if data.get("left_s") else None,
             position=None if rank is None else rank + 1,
         )
 
@@ -228,6 +230,24 @@ class Jobs:
             failed_jobs=tuple(found[i] for i in failed_ids if i in found),
         )
 
+    def page(
+        self, state: str, limit: int, cursor: str | None = None, since_ms: int | None = None
+    ) -> tuple[list[Job], str | None]:
+        """Return `limit` songs that are `waiting`, `running` or `failed`, and the cursor of what follows them.
+
+        The latest first, by the time that they are due at, were uploaded at, failed at; none before `since_ms`. Raises
+        ValueError for a cursor that this list did not make.
+        """
+        if state == "running":
+            times = [(job.id, float(job.uploaded_ms)) for job in self.running()]
+            found = paging.among(times, cursor, limit + 1, since_ms)
+        else:
+            key = naming.WAITING if state == "waiting" else naming.DEAD
+            with translated():
+                found = paging.after(self._redis, key, cursor, limit + 1, since_ms)
+        jobs = self.get(job for job, _ in found[:limit])
+        return jobs, paging.to_cursor(found[limit - 1]) if len(found) > limit else None
+
     def failed(self) -> list[Job]:
         """Return all dead letters: songs, replies, callbacks, each newest first."""
         with translated():
@@ -275,14 +295,6 @@ def _songs(found: Iterable[Iterable[str]]) -> list[str]:
 
 def _unread(payloads: list[str]) -> Iterator[Job]:
     """Read the jobs that MinIO has announced and no relay has taken yet, each once."""
-    seen: set[str] = set()
-    for payload in payloads:
-        try:
-            uploads = [contract.Upload.from_record(record) for record in contract.records(payload.encode())]
-        except BadNotification:
-            continue  # the relay will keep it as a dead letter
-        for upload in uploads:
-            if upload.job not in seen:
-                seen.add(upload.job)
-                data = {"bucket": upload.bucket, "key": upload.key, "etag": upload.etag}
-                yield Job.from_hash(upload.job, {**data, "uploaded_ms": str(upload.uploaded_ms)}, None)
+    for upload in announced.uploads(payloads):
+        data = {"bucket": upload.bucket, "key": upload.key, "etag": upload.etag}
+        yield Job.from_hash(upload.job, {**data, "uploaded_ms": str(upload.uploaded_ms)}, None)

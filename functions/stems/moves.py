@@ -8,7 +8,7 @@ local function drop_parts(song)
   local key = 'stems:parts:' .. song
   for _, part in ipairs(redis.call('HKEYS', key)) do
     redis.call('ZREM', '{naming.PARTS}', part)
-    redis.call('ZREM', '{naming.WAITING}', part)
+    redis.call('ZREM', '{naming.PARTS_LATER}', part)
     redis.call('HDEL', '{naming.ATTEMPTS}', part)
     redis.call('DEL', 'stems:job:' .. part)
   end
@@ -58,7 +58,7 @@ local known, cancel, rounds = unpack(redis.call('HMGET', KEYS[1], 'state', 'canc
 if cancel then return 1 end
 if not known then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'separating', 'updated_ms', ARGV[2], 'error', '')
-if not rounds then redis.call('HSET', KEYS[1], 'started_ms', ARGV[2], 'progress', 0) end
+if not rounds then redis.call('HSET', KEYS[1], 'started_ms', ARGV[2], 'progress', 0, 'left_s', '') end
 tell('job', ARGV[1])
 return 0
 """
@@ -126,7 +126,8 @@ if redis.call('ZSCORE', KEYS[2], id) or redis.call('EXISTS', 'stems:parts:' .. i
 if relay and redis.call('SISMEMBER', 'stems:delivering:' .. relay, id) == 1 then return 0 end
 if known and tonumber(known) >= tonumber(ARGV[4]) then return 0 end
 redis.call('ZREM', KEYS[3], id)
-redis.call('HDEL', KEYS[1], 'error', 'progress', 'songhash', 'record', 'attempts', 'uploaded_ms', 'started_ms')
+redis.call('HDEL', KEYS[1], 'error', 'progress', 'left_s', 'songhash', 'record', 'attempts', 'uploaded_ms',
+  'started_ms')
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'bucket', ARGV[5], 'key', ARGV[6], 'etag', ARGV[7])
 redis.call('HSET', KEYS[1], 'updated_ms', ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[2])

@@ -73,6 +73,12 @@ class Options:
         return self.stems or tuple(sources)
 
 
+def choices() -> tuple[str, ...]:
+    """Return all that `format` may name: each extension, and each with a quality."""
+    made = (f"{kind}-{each}" for kind, known in QUALITIES.items() for each in known)
+    return (*FORMATS, *made)
+
+
 def extension(format: str) -> str:
     """Return the extension of the files of a format: `wav` of `wav-16`."""
     return format.partition("-")[0]

@@ -32,9 +32,19 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for when the song was separated last, as `stems.options` has it: `model` empty for the worker's
+    own, `stems` empty for all of the model's."""
+
+    model: str = ""
+    stems: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Track:
     """A separated song. `created_ms`: when the record was written, in milliseconds since 1970; `stages_s`: seconds
-    per stage; `peaks`: the object of its waveforms, or empty."""
+    per stage; `peaks`: the object of its waveforms, or empty; `options`: None in a record of 0.1.0."""
 
     songhash: str
     name: str
@@ -49,6 +59,7 @@ class Track:
     stems: tuple[Stem, ...]
     stages_s: Mapping[str, float] = field(default_factory=dict)
     peaks: str = ""
+    options: Asked | None = None
 
     def find(self, stem: str, format: str | None = None) -> Stem | None:
         """Return the stem in this format, or in the first one there is."""
@@ -75,6 +86,9 @@ class Track:
             data: dict[str, Any] = json.loads(text)
             data["model"] = ModelInfo(**_known(ModelInfo, data["model"]))
             data["stems"] = tuple(Stem(**_known(Stem, stem)) for stem in data["stems"])
+            if asked := data.get("options"):
+                lists = {name: tuple(asked.get(name, ())) for name in ("stems", "formats")}
+                data["options"] = Asked(str(asked.get("model", "")), **lists)
             return cls(**_known(cls, data))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a track record: {error}") from error

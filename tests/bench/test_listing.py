@@ -22,7 +22,7 @@ from tests.bench.machine import machine
 from tests.programs import need
 from tests.servers import until
 from tests.sse import Listener
-from tests.tracks_stack import MB, Stack, url
+from tests.tracks_stack import MB, Stack, running, url
 
 SIZES = (1_000, 1_000_000)
 ASKED = 500
@@ -41,16 +41,9 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(3000)]
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("listing"))
-    for name in ("minio", "redis"):
-        stack.start(name)
-    for bucket in ("output", "queue"):
-        stack.s3.make_bucket(bucket)
-    stack.start("tracks")
-    print(f"\n{machine()}")
-    yield stack
-    for name in list(stack.programs):
-        stack.kill(name)
+    with running(tmp_path_factory.mktemp("listing")) as stack:
+        print(f"\n{machine()}")
+        yield stack
 
 
 def tracks(stack: Stack, count: int) -> Iterator[tuple[Track, str]]:

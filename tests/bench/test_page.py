@@ -13,7 +13,7 @@ from stems.record import ModelInfo, Track
 from stems.separate.audio import ffmpeg
 from tests.bench.machine import machine
 from tests.browser import RATE_HZ, chromium, tab
-from tests.tracks_stack import Stack
+from tests.tracks_stack import Stack, running
 
 STEMS = ("drums", "bass", "other", "vocals")
 MINUTES = (4, 60)
@@ -58,12 +58,7 @@ def put_long(stack: Stack, minutes: int) -> Track:
 @pytest.mark.timeout(1800)
 def test_memory_of_the_tab(tmp_path: Path) -> None:
     print(f"\n{machine()}\nthe page in Chromium, 4 MP3 stems; MiB of all tabs (Pss)")
-    stack = Stack(tmp_path)
-    try:
-        for name in ("minio", "redis"):
-            stack.start(name)
-        stack.s3.make_bucket("output")
-        stack.start("tracks")
+    with running(tmp_path) as stack:
         for minutes in MINUTES:
             song = put_long(stack, minutes)
             with chromium() as browser, tab(browser, f"http://127.0.0.1:{stack.ports['tracks']}") as page:
@@ -92,8 +87,3 @@ def test_memory_of_the_tab(tmp_path: Path) -> None:
                 for what, mb in seen.items():
                     print(f"    {what:32} {mb:6.0f} MiB")
                 print(f"    a mix of {size_mb:.0f} MiB rendered in {seconds:.0f} s")
-    finally:
-        for name in list(stack.programs):
-            stack.kill(name)
-        stack.redis.close()
-        stack.http.clear()

@@ -57,14 +57,14 @@ def test_the_labs_sequence_of_requests(pipeline: Pipeline, tmp_path: Path) -> No
     client = LabClient(pipeline.settings.tracks_url)
     assert client.make("GET", "") is not None, "a load balancer asks for it"
     songs = [song(tmp_path / f"short{seed}.wav", seed=seed, duration_s=2) for seed in (7100, 7101)]
-    hashes = []
+    hashes, returned = [], []
     with Receiver().open() as receiver:
         for path in songs:
-            returned = {"mp3": str(path), "data": "to be returned"}
+            returned.append({"mp3": str(path), "data": ["to be returned", {"Ö": None, "n": 1.5}]})
             data = {
                 "mp3": base64.b64encode(path.read_bytes()).decode("utf-8"),
                 "model": "untrained",
-                "callback": {"url": receiver.url, "data": returned},
+                "callback": {"url": receiver.url, "data": returned[-1]},
             }
             answer = client.make("POST", "apiv1/separate", data)
             assert answer["reason"] == "Song enqueued for separation"
@@ -73,13 +73,18 @@ def test_the_labs_sequence_of_requests(pipeline: Pipeline, tmp_path: Path) -> No
             assert hashes[-1] in queue["queue"] or client.get(f"apiv1/track/{hashes[-1]}/vocals")
         for path, songhash in zip(songs, hashes, strict=True):
             assert songhash == hashlib.sha256(path.read_bytes()).hexdigest()
-            for stem in ("vocals", "drums.mp3", "bass", "base.mp3", "other"):
-                endpoint = f"apiv1/track/{songhash}/{stem}"
-                audio = wait_for(endpoint, lambda endpoint=endpoint: client.get(endpoint))  # type: ignore[misc]
-                assert len(samples(audio)) == 2 * 44100
+            found = {}
+            for stem in ("vocals", "drums", "bass", "base", "other"):
+                for name in (stem, f"{stem}.mp3"):
+                    endpoint = f"apiv1/track/{songhash}/{name}"
+                    found[name] = wait_for(endpoint, lambda endpoint=endpoint: client.get(endpoint))  # type: ignore[misc]
+                assert found[stem] == found[f"{stem}.mp3"]
+                assert len(samples(found[stem])) == 2 * 44100
+            assert found["base"] == found["bass"]
+            assert len(set(found.values())) == 4
         wait_for("both callbacks", lambda: len(receiver.posts) == 2)
-    assert sorted(json.loads(post.body)["mp3"] for post in receiver.posts) == sorted(map(str, songs))
-    assert {json.loads(post.body)["data"] for post in receiver.posts} == {"to be returned"}
+    assert sorted((json.loads(post.body) for post in receiver.posts), key=lambda data: str(data["mp3"])) == returned
+    assert {post.headers["content-type"] for post in receiver.posts} == {"application/json"}
     assert all("webhook-signature" in post.headers for post in receiver.posts)
     assert client.make("GET", "apiv1/queue")["queue"] == []
     first, second = hashes

@@ -15,6 +15,7 @@ from stems.config import FAST, Settings
 from stems.contract import Upload
 from stems.errors import ObjectGone, TransientError
 from stems.options import Options
+from stems.record import Asked
 from stems.separate import model as models
 from stems.separate import parts
 from stems.separate.audio import Song
@@ -81,7 +82,7 @@ class Parted:
         stages = Stages()
         stems, self.peaks = parts.join_all(self.shelf, plan, folder / "end", self.publisher, self.told.append, stages)
         upload = Upload("queue", "song", "etag", 0, {})
-        done = Finished(upload, self.songhash, self.model, plan.length, stems, self.peaks, stages.seconds)
+        done = Finished(upload, self.songhash, self.model, Asked(), plan.length, stems, self.peaks, stages.seconds)
         self.track = self.publisher.publish(done, folder / "end")
         self.shelf.clear()
         return {(stem.stem, stem.format): self.storage.open(stem.object).data for stem in stems}

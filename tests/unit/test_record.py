@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stems.record import ModelInfo, Stem, Track
+from stems.record import Asked, ModelInfo, Stem, Track
 
 STEM = Stem("vocals", "mp3", "0-vocals.mp3", 100, "e", 0.0)
 TRACK = Track(
@@ -21,6 +21,7 @@ TRACK = Track(
     created_ms=1,
     stems=(STEM,),
     stages_s={"separate": 1.5},
+    options=Asked("demo", ("vocals",), ("mp3", "flac-16")),
 )
 
 
@@ -35,8 +36,10 @@ def test_a_record_is_read_as_it_was_written() -> None:
 
 
 def test_a_record_of_0_1_0_is_read() -> None:
-    old = Track.from_json(changed(untrained=False, note=None))
-    assert old.model == ModelInfo("demo", "1" * 64, "exact")
+    data = json.loads(changed(untrained=False, note=None))
+    del data["options"]
+    old = Track.from_json(json.dumps(data))
+    assert (old.model, old.options) == (ModelInfo("demo", "1" * 64, "exact"), None)
 
 
 def test_what_a_later_version_adds_is_left_out() -> None:

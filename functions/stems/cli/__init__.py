@@ -18,6 +18,7 @@ from stems.cli.separate import separate
 from stems.cli.shell import Shell
 from stems.cli.submit import submit
 from stems.cli.tail import logs
+from stems.cli.token import token
 
 LOCAL_ENV_FILE = Path(".stems/env")  # written by the local run
 
@@ -45,5 +46,5 @@ def main(context: click.Context, env_file: Path | None) -> None:
     context.obj = env_file
 
 
-for _command in (separate, submit, status, tracks, get, logs, dead, model, relay, serve):
+for _command in (separate, submit, status, tracks, get, logs, dead, model, token, relay, serve):
     main.add_command(_command)

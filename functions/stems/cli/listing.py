@@ -21,7 +21,7 @@ def connect() -> "Rest":
     settings = shell.settings()
     with shell.needs("httpx2", "client"):
         from stems.cli.rest import Rest
-    rest = Rest(settings.tracks_url)
+    rest = Rest(settings.tracks_url, settings.token)
     click.get_current_context().call_on_close(rest.close)
     return rest
 

@@ -17,10 +17,11 @@ _PAGE = 100
 
 
 class Rest:
-    """The REST function at `url`; its problems become errors of ours."""
+    """The REST function at `url`, asked with a token if there is one; its problems become errors of ours."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
         self._url = url + "/"
+        self._token = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=True)
 
     def close(self) -> None:
@@ -47,7 +48,8 @@ class Rest:
 
     def download(self, address: str, path: Path, on_progress: Callable[[float], None]) -> None:
         """Write what is at `address` (relative to the function, or not) to `path`."""
-        with self._translated(), self._client.stream("GET", urljoin(self._url, address)) as response:
+        url, headers = self._target(address)
+        with self._translated(), self._client.stream("GET", url, headers=headers) as response:
             _raise_for(response)
             total, done = int(response.headers.get("Content-Length", 0)), 0
             with path.open("wb") as file:
@@ -57,13 +59,19 @@ class Rest:
 
     def _json(self, address: str) -> dict[str, Any]:
         with self._translated():
-            response = self._client.get(urljoin(self._url, address))
+            url, headers = self._target(address)
+            response = self._client.get(url, headers=headers)
             _raise_for(response)
             try:
                 data: dict[str, Any] = response.json()
             except ValueError as error:
                 raise PermanentError(f"{response.url} does not answer as the function tracks does: {error}") from error
         return data
+
+    def _target(self, address: str) -> tuple[str, dict[str, str]]:
+        """Return where an address leads, and the token if that is the function: it is nobody else's."""
+        url = urljoin(self._url, address)
+        return url, self._token if url.startswith(self._url) else {}
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -84,6 +92,8 @@ def _raise_for(response: httpx2.Response) -> None:
         detail = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
         detail = f"{response.url} answers {response.status_code} {response.reason_phrase}"
+    if response.status_code == 401:
+        detail += "; STEMS_TOKEN takes it"
     if response.status_code == 404:
         raise UnknownTrack(detail)
     raise TransientError(detail) if response.status_code >= 500 else PermanentError(detail)

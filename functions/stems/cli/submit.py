@@ -129,7 +129,7 @@ def _progress_of(settings: Settings) -> Callable[[str, str], float | None]:
     """Return a function that asks the REST function how far a song is, until that does not answer."""
     from stems.cli.rest import Rest
 
-    opened = Rest(settings.tracks_url)
+    opened = Rest(settings.tracks_url, settings.token)
     click.get_current_context().call_on_close(opened.close)
     rest: Rest | None = opened
 

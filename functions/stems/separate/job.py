@@ -22,7 +22,7 @@ from stems.division import Divided, Wanted
 from stems.errors import Busy, Cancelled, ObjectGone, StateUnavailable
 from stems.index import Index
 from stems.options import Options, extension, serves
-from stems.record import Stem, Track
+from stems.record import Asked, Stem, Track
 from stems.separate import audio, parts, scratch
 from stems.separate import model as models
 from stems.separate.device import choose
@@ -247,7 +247,8 @@ class Worker:
         peaks: Mapping[str, list[int]],
         stages: Stages,
     ) -> Track:
-        done = Finished(song.upload, song.songhash, song.model, length, stems, peaks, dict(stages.seconds))
+        asked = Asked(song.options.model or "", song.options.stems, song.options.formats)
+        done = Finished(song.upload, song.songhash, song.model, asked, length, stems, peaks, dict(stages.seconds))
         track = self._publisher.publish(done, song.path.parent)
         _log.info("separated", extra={**_extra(song.upload, track), **track.stages_s})
         return track

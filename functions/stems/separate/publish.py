@@ -8,7 +8,7 @@ from stems import jobs, naming
 from stems.contract import Upload
 from stems.errors import ObjectGone, UnknownTrack
 from stems.options import FORMATS
-from stems.record import ModelInfo, Stem, Track
+from stems.record import Asked, ModelInfo, Stem, Track
 from stems.separate import peaks
 from stems.separate.model import Model
 from stems.separate.work import Made
@@ -17,11 +17,13 @@ from stems.storage import Storage
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What is to be published. `length` in samples; `peaks`: points to draw, by stem; `stages_s`: seconds by stage."""
+    """What is to be published. `asked`: the upload's options; `length` in samples; `peaks`: points to draw, by stem;
+    `stages_s`: seconds by stage."""
 
     upload: Upload
     songhash: str
     model: Model
+    asked: Asked
     length: int
     stems: tuple[Stem, ...]
     peaks: Mapping[str, list[int]]
@@ -101,4 +103,5 @@ def _track(done: Finished) -> Track:
         created_ms=jobs.now_ms(),
         stems=done.stems,
         stages_s=done.stages_s,
+        options=done.asked,
     )

@@ -23,11 +23,15 @@ from stems.web import PROBLEM_TYPE
 
 _TEXT = ("text/", "application/json")
 
+# Of every route: see `gate`.
+_ALWAYS = (401, 403, 429)
+
 View = TypeVar("View", bound=Callable[..., Any])
 
 _DESCRIPTION = """Puts songs in line to be separated into stems, tells how they stand, and serves the stems.
 
-Every error is an RFC 9457 problem. Times are RFC 3339 in UTC, addresses relative. A 503 carries `Retry-After`.
+Every error is an RFC 9457 problem. Times are RFC 3339 in UTC, addresses relative. A 429 and a 503 carry `Retry-After`.
+Where tokens are used, what only looks needs the role read, what puts or cancels songs write, what removes them admin.
 """
 SONGHASH = {
     "in": "path",
@@ -132,7 +136,7 @@ class Routes:
 
         def decorate(view: View) -> View:
             blueprint, documented = self.blueprint, view
-            for status in bad:
+            for status in sorted({*bad, *_ALWAYS}):
                 problem = {"schema": schemas.Problem, "content_type": PROBLEM_TYPE}
                 documented = blueprint.alt_response(status, description=HTTPStatus(status).phrase, **problem)(
                     documented
@@ -159,10 +163,14 @@ def register(app: Flask, *routes: Routes) -> Any:
         API_TITLE="stems",
         API_VERSION=__version__,
         OPENAPI_VERSION="3.1.0",
-        API_SPEC_OPTIONS={"info": {"description": _DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}}},
+        API_SPEC_OPTIONS={
+            "info": {"description": _DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
+            "security": [{"token": []}],
+        },
     )
     app.url_map.converters["stem"] = _Stem
     api = _Api(app)
+    api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
     for each in routes:
         api.register_blueprint(each.blueprint)
     return api.spec

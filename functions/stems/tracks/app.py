@@ -1,12 +1,27 @@
 """The Flask application. Started as `gunicorn --config …/gunicorn.conf.py 'stems.tracks.app:create_app()'`."""
 
-from flask import Flask
+from flask import Flask, Response
 
 from stems import jobs, logs, metrics, web
 from stems.config import Settings
 from stems.index import Index
 from stems.storage import Storage
-from stems.tracks import api, classic, docs, download, events, home, library, line, models, page, uploads
+from stems.tracks import (
+    api,
+    classic,
+    docs,
+    download,
+    events,
+    gate,
+    headers,
+    home,
+    library,
+    line,
+    models,
+    page,
+    session,
+    uploads,
+)
 from stems.tracks.hub import Hub
 from stems.tracks.intake import Intake
 from stems.tracks.limits import DOWNLOADS, UPLOADS, Transfers
@@ -37,6 +52,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     web.register_problems(app)
     web.register_metrics(app)
+
+    @app.errorhandler(BlockingIOError)  # see gunicorn.conf.py; elsewhere nothing is read without waiting
+    def on_stalled_client(error: BlockingIOError) -> Response:
+        return web.problem(408, "Request Timeout", "the body ended early: nothing of it came for a minute")
+
+    gate.register(app, settings)
+    headers.register(app, settings.cors_origins)
     app.register_blueprint(web.health(ready))
     document = api.register(
         app,
@@ -46,6 +68,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         line.routes(queue, storage, intake),
         events.routes(events.Reader(client, queue, index, hub), hub),
         models.routes(index, settings.model),
+        session.routes(),
     )
     app.register_blueprint(classic.routes(client, storage, index, intake, settings.apiv1_max_mb * 1_000_000))
     app.register_blueprint(docs.routes(document))

@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from stems.options import FORMATS
+from stems.options import choices
 from stems.tracks import schemas
 
 NAME_LIMIT = 200
@@ -16,7 +16,7 @@ _NAME = re.compile(r"^(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+$")
 _MODEL = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 _STEM = re.compile(r"^[a-z0-9_]{1,32}$")
 _STEMS = re.compile(r"^[a-z0-9_]{1,32}([, ]+[a-z0-9_]{1,32}){0,15}$")
-_FORMATS = re.compile("^({0})([, ]+({0})){{0,2}}$".format("|".join(FORMATS)))
+_FORMATS = re.compile("^({0})([, ]+({0})){{0,2}}$".format("|".join(choices())))
 _CALLBACK = re.compile(r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][!-~]*)?$")
 
 
@@ -85,8 +85,8 @@ class Rerun(Schema):
         validate=validate.Length(max=16),
     )
     format = fields.List(
-        fields.String(validate=validate.OneOf(FORMATS, error="{input!r} is not one of {choices}")),
-        metadata={"description": "mp3 without it"},
+        fields.String(validate=validate.OneOf(choices(), error="{input!r} is not one of {choices}")),
+        metadata={"description": "Formats, with a quality where it is to be another than the usual; mp3 without it"},
         validate=validate.Length(max=3),
     )
 
@@ -106,6 +106,11 @@ class ListQuery(Schema):
     """Which tracks."""
 
     limit = Count(1, 1000, load_default=50)
+    state = fields.String(
+        load_default="done",
+        validate=validate.OneOf(("done", "waiting", "running", "failed")),
+        metadata={"description": "Songs that stand so; of those that are not done, their jobs"},
+    )
     cursor = fields.String(metadata={"description": "From `next` of the page before"}, validate=validate.Length(1))
     q = fields.String(
         load_default="", validate=validate.Length(max=NAME_LIMIT), metadata={"description": "How the name begins"}
@@ -144,7 +149,7 @@ class PutQuery(Schema):
         validate=validate.Regexp(_STEMS, error="must be names of stems with commas between them"),
     )
     format = fields.String(
-        metadata={"description": "mp3, flac, wav, with commas between them"},
-        validate=validate.Regexp(_FORMATS, error=f"must be of {', '.join(FORMATS)}, with commas between them"),
+        metadata={"description": "mp3, flac-16 and the like, with commas between them"},
+        validate=validate.Regexp(_FORMATS, error=f"must be of {', '.join(choices())}, with commas between them"),
     )
     callback = _callback()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stems.jobs import Job
-from stems.record import Stem, Track
+from stems.record import Asked, Stem, Track
 from stems.tracks.estimate import Estimates
 
 # Not url_for: events are made outside of any request.
@@ -14,7 +14,8 @@ _TRACKS, _JOBS = "/v1/tracks", "/v1/jobs"
 
 def track(track: Track) -> dict[str, Any]:
     """Return a track record with an address for each object instead of its name."""
-    body = track.to_dict()
+    body = {"songhash": track.songhash, "state": "done"} | track.to_dict()
+    body["options"] = _options(track.options) if track.options else None
     body["created"] = timestamp(body.pop("created_ms"))
     body["stems"] = [_stem(track, stem) for stem in track.stems]
     body["peaks"] = f"{track_url(track.songhash)}/peaks.json" if track.peaks else None
@@ -55,6 +56,11 @@ def timestamp(milliseconds: int) -> str:
     """Return milliseconds since 1970 as an RFC 3339 time in UTC."""
     time = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _options(asked: Asked) -> dict[str, Any]:
+    model = {"model": asked.model} if asked.model else {}
+    return {**model, "stems": list(asked.stems), "format": list(asked.formats)}
 
 
 def _stem(track: Track, stem: Stem) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """/v1/openapi.json and /docs: the API described for programs and for people, out of the code that serves it."""
 
+import re
 from functools import cache
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, render_template_string, request
+from markupsafe import Markup, escape
 
+_CODE = re.compile("`([^`]+)`")
 # Nothing is loaded, from here or elsewhere, and nothing runs.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
@@ -30,12 +33,18 @@ def routes(document: Any) -> Blueprint:
     @docs.get("/docs")
     def reference() -> Response:
         response = Response(
-            render_template_string(_PAGE, api=described(), schema=_schema), content_type="text/html; charset=utf-8"
+            render_template_string(_PAGE, api=described(), schema=_schema, text=_text),
+            content_type="text/html; charset=utf-8",
         )
         response.headers["Content-Security-Policy"] = _POLICY
         return revalidated(response)
 
     return docs
+
+
+def _text(words: str | None) -> Markup:
+    """Return a description as HTML; in it, what stands between backticks is code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(words or ""))))
 
 
 def _schema(schema: dict[str, Any]) -> str:
@@ -52,7 +61,7 @@ def _schema(schema: dict[str, Any]) -> str:
         words = f"object of {_schema(schema['additionalProperties'])}"
     if "enum" in schema:
         words = ", ".join(str(each) for each in schema["enum"])
-    limits = [f"{word} {schema[name]}" for name, word in _LIMITS.items() if name in schema]
+    limits = [f"{word} {schema[name]}" for name, word in _LIMITS.items() if schema.get(name, "") != ""]
     return " ".join([words, *limits])
 
 
@@ -85,12 +94,12 @@ _PAGE = """<!doctype html>
 </style>
 {% macro rows(schema) %}{% for name, each in schema.properties.items() %}
 <tr><td><code>{{ name }}</code>{% if name in schema.required | default([]) %} *{% endif %}</td>
-<td>{{ words(each) }}</td><td>{{ each.description }}</td></tr>
+<td>{{ words(each) }}</td><td>{{ text(each.description) }}</td></tr>
 {% endfor %}{% endmacro %}
-{% macro words(each) %}{% set text = schema(each) %}{% if text in api.components.schemas %}<a
-href="#{{ text }}">{{ text }}</a>{% else %}{{ text }}{% endif %}{% endmacro %}
+{% macro words(each) %}{% set found = schema(each) %}{% if found in api.components.schemas %}<a
+href="#{{ found }}">{{ found }}</a>{% else %}{{ found }}{% endif %}{% endmacro %}
 <header><h1>{{ api.info.title }} {{ api.info.version }}</h1>
-{% for part in api.info.description.strip().split("\n\n") %}<p>{{ part }}</p>{% endfor %}
+{% for part in api.info.description.strip().split("\n\n") %}<p>{{ text(part) }}</p>{% endfor %}
 <p>For programs: <a href="/v1/openapi.json">OpenAPI {{ api.openapi }}</a></p></header>
 <nav aria-label="Routes"><ul>
 {% for path, methods in api.paths.items() %}{% for method, each in methods.items() if method != "parameters" %}
@@ -102,17 +111,17 @@ href="#{{ text }}">{{ text }}</a>{% else %}{{ text }}{% endif %}{% endmacro %}
 {% for path, methods in api.paths.items() %}{% for method, each in methods.items() if method != "parameters"
   and tag.name in each.tags %}
 <article><h3 id="{{ method }}{{ path }}"><a href="#{{ method }}{{ path }}">{{ method | upper }} {{ path }}</a></h3>
-<p><strong>{{ each.summary }}.</strong> {{ each.description }}</p>
+<p><strong>{{ each.summary }}.</strong> {{ text(each.description) }}</p>
 {% set given = methods.parameters | default([]) + each.parameters | default([]) %}
 {% if given %}<div class="wide"><table><thead><tr><th>parameter<th>in<th>value<th>meaning</thead><tbody>
 {% for one in given %}<tr><td><code>{{ one.name }}</code>{% if one.required %} *{% endif %}</td>
-<td>{{ one.in }}</td><td>{{ words(one.schema) }}</td><td>{{ one.description }}</td></tr>
+<td>{{ one.in }}</td><td>{{ words(one.schema) }}</td><td>{{ text(one.description) }}</td></tr>
 {% endfor %}</tbody></table></div>{% endif %}
 {% if each.requestBody %}<p>Body:
 {% for kind, content in each.requestBody.content.items() %}{{ words(content.schema) }} as <code>{{ kind }}</code>
 {% endfor %}</p>{% endif %}
 <div class="wide"><table><thead><tr><th>answer<th>meaning<th>body</thead><tbody>
-{% for status, answer in each.responses.items() %}<tr><td>{{ status }}</td><td>{{ answer.description }}</td>
+{% for status, answer in each.responses.items() %}<tr><td>{{ status }}</td><td>{{ text(answer.description) }}</td>
 <td>{% for kind, content in (answer.content or {}).items() %}{{ words(content.schema) }} as <code>{{ kind }}</code>
 {% endfor %}</td></tr>
 {% endfor %}</tbody></table></div></article>

@@ -1,4 +1,4 @@
-"""When a song will be done: from how far those in work are, and how long songs have taken of late."""
+"""When a song will be done: by the word of its worker, else from how far it is and how long songs take of late."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +32,8 @@ class Estimates:
         return None if left_s is None else round(left_s, 1)
 
     def _left_s(self, job: Job) -> float | None:
+        if job.left_s is not None:
+            return max(job.left_s - (self.now_ms - job.updated_ms) / 1000, 0.0)
         elapsed_s = max(self.now_ms - job.started_ms, 0) / 1000 if job.started_ms else 0.0
         if job.progress >= _TELLING and elapsed_s > 0:
             return elapsed_s * (1 - job.progress) / job.progress

@@ -4,7 +4,12 @@ import os
 import resource
 import socket
 import struct
+import sys
 from typing import Any
+
+from stems.config import Settings
+from stems.errors import ConfigError
+from stems.tracks import gate
 
 worker_class = "stems.tracks.server.Worker"
 workers = 1
@@ -22,6 +27,14 @@ if os.path.isdir("/dev/shm"):
 control_socket_disable = True
 
 STALLED_CLIENT_S = 60
+
+
+def on_starting(server: Any) -> None:
+    """Listen to no network where nobody is asked who he is."""
+    try:
+        gate.refuse_open(Settings.from_env(), server.cfg.address)
+    except ConfigError as error:
+        sys.exit(f"Error: {error}")
 
 
 def when_ready(server: Any) -> None:

@@ -14,7 +14,15 @@ from stems.record import Track
 from stems.storage import Storage
 from stems.tracks import asked, bodies, line, parameters, schemas
 from stems.tracks.api import IF_NONE_MATCH, SONGHASH, Answer, Routes
+from stems.tracks.estimate import Estimates
 from stems.tracks.intake import Intake
+
+_LISTED = (
+    "Tracks, newest first; with `q` by name. With another `state` than `done` jobs, the latest first: by when they are "
+    "due, were uploaded, or failed. `Link` has the next page."
+)
+
+Page = tuple[list[dict[str, Any]], str | None]
 
 
 def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes:
@@ -30,27 +38,35 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
                 index.add(storage.track(songhash))  # where the record was written just now
             raise
 
+    def separated(q: str, query: dict[str, Any]) -> Page:
+        given = query["limit"], query.get("cursor"), query.get("since")
+        page = index.search(q, *given) if q else index.page(*given)
+        index.check(page.tracks)
+        return [bodies.track(track) for track in page.tracks], page.cursor
+
+    def unfinished(state: str, query: dict[str, Any]) -> Page:
+        found, cursor = jobs.page(state, query["limit"], query.get("cursor"), query.get("since"))
+        estimates = Estimates.of(jobs)
+        return [bodies.job(job, estimates) for job in found], cursor
+
     @library.add(
         "/v1/tracks",
         query=asked.ListQuery,
         good={200: Answer(schemas.Tracks, headers=("Link",))},
         bad=(400, 503),
-        more={"summary": "List tracks", "description": "Newest first; with `q` by name. `Link` has the next page."},
+        more={"summary": "List tracks", "description": _LISTED},
     )
     def tracks(query: dict[str, Any]) -> Response:
-        limit, since_ms, q = query["limit"], query.get("since"), query["q"]
-        given = {"q": q} if q else {}
-        given |= {"since": request.args["since"]} if since_ms is not None else {}
+        limit, state, q = query["limit"], query["state"], query["q"]
+        if q and state != "done":
+            raise BadRequest(f"q={q}: only what is done can be searched by name; state={state}")
         try:
-            if q:
-                page = index.search(q, limit, query.get("cursor"), since_ms)
-            else:
-                page = index.page(limit, query.get("cursor"), since_ms)
+            shown, cursor = separated(q, query) if state == "done" else unfinished(state, query)
         except ValueError as error:
             raise BadRequest(str(error)) from error
-        following = url_for(".tracks", limit=limit, **given, cursor=page.cursor) if page.cursor else None
-        index.check(page.tracks)
-        response = jsonify(tracks=[bodies.track(track) for track in page.tracks], next=following)
+        kept: dict[str, Any] = {name: request.args[name] for name in ("state", "q", "since") if request.args.get(name)}
+        following = url_for(".tracks", limit=limit, **kept, cursor=cursor) if cursor else None
+        response = jsonify(tracks=shown, next=following)
         if following:
             response.headers["Link"] = f'<{following}>; rel="next"'
         response.cache_control.no_store = True

@@ -3,6 +3,7 @@
 from flask import Response, jsonify
 
 from stems.index import Index
+from stems.options import QUALITIES
 from stems.tracks import schemas
 from stems.tracks.api import Answer, Routes
 
@@ -15,11 +16,16 @@ def routes(index: Index, default: str) -> Routes:
         "/v1/models",
         good={200: Answer(schemas.Models)},
         bad=(503,),
-        more={"summary": "List models", "description": "The default, and those that have made a track."},
+        more={
+            "summary": "List models and formats",
+            "description": "Of the models the default, and those that have made a track; of each format the qualities, "
+            "as in `mp3-v0`, the usual one first.",
+        },
     )
     def known() -> Response:
         known_default = index.default_model() or default
         found = {known_default: {"sources": [], "note": ""}, **index.models()}
-        return jsonify(default=known_default, models=[{"name": name, **found[name]} for name in sorted(found)])
+        models = [{"name": name, **found[name]} for name in sorted(found)]
+        return jsonify(default=known_default, models=models, formats=QUALITIES)
 
     return models

@@ -35,6 +35,10 @@ def text(description: str, **options: Any) -> fields.String:
     return fields.String(metadata={"description": description}, **options)
 
 
+def _component(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
 class Problem(Schema):
     """An RFC 9457 problem: what went wrong."""
 
@@ -65,10 +69,19 @@ class Model(Schema):
     note = text("What to know of its stems, or empty")
 
 
+class Options(Schema):
+    """What a song was to become, in the form that `rerun` takes."""
+
+    model = text("The model, where one was named", required=False)
+    stems = fields.List(fields.String(), required=True, metadata={"description": "None: all of the model's"})
+    format = fields.List(fields.String(), required=True, metadata={"description": "mp3, flac-16 and the like"})
+
+
 class Track(Schema):
     """A separated song."""
 
     songhash = text("SHA-256 of the song's bytes", validate=validate.Regexp(SONGHASH))
+    state = text("done", validate=validate.Equal("done"))
     name = text("The song's name")
     bucket = text("The bucket of the upload")
     key = text("The upload's key")
@@ -77,18 +90,14 @@ class Track(Schema):
     sample_rate_hz = fields.Integer(required=True)
     channels = fields.Integer(required=True)
     model = fields.Nested(Model, required=True)
+    options = fields.Nested(
+        Options, required=True, allow_none=True, metadata={"description": "What was asked for, where that is known"}
+    )
     created = Time(required=True)
     stems = fields.List(fields.Nested(Stem), required=True)
     stages_s = fields.Dict(fields.String(), fields.Float(), required=True, metadata={"description": "seconds by stage"})
     peaks = text("Waveforms to draw, where there are any", allow_none=True)
     zip = text("All stems in one file")
-
-
-class Tracks(Schema):
-    """A page of tracks."""
-
-    tracks = fields.List(fields.Nested(Track), required=True)
-    next = text("The next page; null at the end", allow_none=True)
 
 
 class Job(Schema):
@@ -110,6 +119,13 @@ class Job(Schema):
         required=True, allow_none=True, metadata={"description": "Seconds until it is done; null where unknown"}
     )
     url = text("The track, when it is done", allow_none=True)
+
+
+class Tracks(Schema):
+    """A page of songs: tracks, or the jobs of those that are not done."""
+
+    tracks = fields.List(fields.Raw(metadata={"anyOf": [_component("Track"), _component("Job")]}), required=True)
+    next = text("The next page; null at the end", allow_none=True)
 
 
 class Line(Schema):
@@ -138,10 +154,16 @@ class KnownModel(Schema):
 
 
 class Models(Schema):
-    """The models that have made tracks, and the one for songs that name none."""
+    """The models that have made tracks, the one for songs that name none, and the formats."""
 
     default = text("The model for songs that name none")
     models = fields.List(fields.Nested(KnownModel), required=True)
+    formats = fields.Dict(
+        fields.String(),
+        fields.List(fields.String()),
+        required=True,
+        metadata={"description": "The qualities of each format, the usual one first"},
+    )
 
 
 class Form(Schema):

@@ -80,6 +80,8 @@ def routes(jobs: Jobs, intake: Intake, transfers: Transfers, max_bytes: int) -> 
         end = transfers.begin()
         try:
             upload = intake.put(key, body, length, kind, metadata)
+        except BlockingIOError:
+            raise
         except (OSError, ClientDisconnected) as error:  # from the body: MinIO's own have been translated
             raise BadRequest(f"the body ended early: {error}") from error
         finally:

@@ -1,7 +1,11 @@
 """Stems that look like music on a picture."""
 
-import numpy as np
+from collections.abc import Mapping
 
+import numpy as np
+import torch
+
+from stems.separate.peaks import Peaks
 from tests.browser import RATE_HZ, Samples
 
 
@@ -21,3 +25,10 @@ def music(seed: int, duration_s: float) -> dict[str, Samples]:
         "vocals": 0.5 * np.sin(2 * np.pi * 330 * time_s) * course(25, -0.8),
     }
     return {stem: np.stack([samples, samples], axis=1) for stem, samples in made.items()}
+
+
+def drawn(stems: Mapping[str, Samples]) -> dict[str, list[int]]:
+    """Return the peaks of stems as `separate` makes them."""
+    peaks = Peaks(len(next(iter(stems.values()))))
+    peaks.add(0, {stem: torch.from_numpy(samples.T.astype(np.float32)) for stem, samples in stems.items()})
+    return peaks.shares(1.0)

@@ -79,6 +79,9 @@ def test_a_dropped_song_is_separated_played_and_downloaded(page: Page, pipeline:
     failed.get_by_role("button", name="Retry").click()
     page.wait_for_function("() => window.said.some(([state]) => state === 'waiting' || state === 'running')")
     expect(failed).to_have_attribute("data-state", "failed")
+    failed.get_by_role("button", name="Dismiss").click()
+    expect(failed).to_have_count(0)
+    assert all(job["name"] != "Dropped notes.mp3" for job in pipeline.queue()["failed"]["jobs"])
 
     row.get_by_role("link", name=re.compile("^Dropped song")).click()
     page.get_by_role("button", name="Solo Vocals").click()
@@ -126,6 +129,24 @@ def test_without_events_the_page_asks(page: Page, pipeline: Pipeline, tmp_path: 
     expect(page.locator("html")).to_have_attribute("data-live", "polling")
     pipeline.put(song(tmp_path / "a.wav", seed=72, duration_s=2), "Asked for.wav")
     expect(page.locator(".library .row", has_text="Asked for")).to_be_visible(timeout=60_000)
+
+
+def test_a_song_becomes_what_the_page_says(page: Page, pipeline: Pipeline, tmp_path: Path) -> None:
+    page.goto("/")
+    page.get_by_role("checkbox", name="Vocals", exact=True).check()
+    page.get_by_role("checkbox", name="FLAC").check()
+    page.get_by_label("Quality of FLAC").select_option("16 bit")
+    page.get_by_role("checkbox", name="MP3").uncheck()
+    page.reload()  # it is remembered
+    expect(page.get_by_label("Quality of FLAC")).to_have_value("16")
+    page.locator("#files").set_input_files(song(tmp_path / "As asked.wav", seed=75, duration_s=1))
+    page.locator(".library .row", has_text="As asked").get_by_role("link", name=re.compile("^As asked")).click()
+    link = page.get_by_role("link", name=re.compile(r"^Download Vocals as FLAC \(16 bit\)"))
+    expect(link).to_be_visible()
+    expect(page.locator(".strip")).to_have_count(1)
+    assert pipeline.download(link.get_attribute("href") or "").startswith(b"fLaC")
+    (shown,) = [track for track in pipeline.get("/v1/tracks?q=as%20asked")["tracks"]]
+    assert shown["options"] == {"stems": ["vocals"], "format": ["flac-16"]}
 
 
 def test_search_goes_by_the_beginning_of_a_name(page: Page, pipeline: Pipeline, tmp_path: Path) -> None:

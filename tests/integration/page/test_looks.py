@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from stems import naming
 from stems.record import Track
 from tests.browser import put_song, screenshots, tab
-from tests.integration.page.songs import music
+from tests.integration.page.songs import drawn, music
 from tests.tracks_stack import Stack
 
 # Rules that test only what WCAG 2.2 AA and good practice ask for; "minor" and "moderate" findings are advice.
@@ -47,10 +47,10 @@ def check(page: Page) -> None:
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), "wider than the window"
 
 
-def look(page: Page, name: str) -> None:
-    """Check the page and keep a picture of it."""
+def look(page: Page, name: str, *, whole: bool = True) -> None:
+    """Check the page and keep a picture of it, or of the window."""
     check(page)
-    page.screenshot(path=screenshots() / f"{name}.png", full_page=True)
+    page.screenshot(path=screenshots() / f"{name}.png", full_page=whole)
 
 
 @pytest.fixture(params=["dark", "light", "phone"])
@@ -69,7 +69,8 @@ def screen(browser: Browser, url: str, kind: str) -> Iterator[Page]:
 def songs(stack: Stack) -> list[Track]:
     stack.clear()
     names = ["Midnight Train.mp3", "Così fan tutte – Soave sia il vento.flac", LONG, "07 Untitled.m4a"]
-    return [put_song(stack, name, MUSIC, number=number) for number, name in enumerate(names)]
+    peaks = drawn(MUSIC)
+    return [put_song(stack, name, MUSIC, number=number, peaks=peaks) for number, name in enumerate(names)]
 
 
 def queued(stack: Stack, name: str, state: str, **values: object) -> str:
@@ -107,6 +108,9 @@ def test_the_first_page(screen: Page, kind: str, line: None) -> None:
     expect(screen.locator(".queue .row")).to_have_count(4)
     expect(screen.locator(".queue")).to_contain_text("Failed: the file has no audio stream that could be decoded")
     expect(screen.get_by_role("button", name="Retry holiday.mov")).to_be_visible()
+    screen.get_by_role("checkbox", name="FLAC").check()
+    expect(screen.get_by_label("Quality of FLAC")).to_be_visible()
+    expect(screen.get_by_label("Quality of WAV")).to_be_hidden()
     look(screen, f"home-{kind}")
 
 
@@ -123,6 +127,9 @@ def test_the_mixer_of_a_long_name(screen: Page, kind: str, songs: list[Track]) -
     screen.goto(f"/#song={songs[2].songhash}")
     expect(screen.get_by_role("button", name="Play")).to_be_visible()
     look(screen, f"long-name-{kind}")
+    screen.get_by_role("button", name="Separate again").click()
+    expect(screen.get_by_role("dialog").get_by_role("combobox", name="Quality of MP3")).to_be_visible()
+    look(screen, f"again-{kind}", whole=False)
 
 
 def test_errors(screen: Page, kind: str, url: str) -> None:
@@ -142,7 +149,7 @@ def test_removal_asks_first(screen: Page, kind: str, songs: list[Track]) -> None
     screen.get_by_role("button", name="Remove 07 Untitled").click()
     dialog = screen.get_by_role("dialog", name="Remove this song?")
     expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
-    look(screen, f"remove-{kind}")
+    look(screen, f"remove-{kind}", whole=False)
     screen.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     expect(screen.get_by_role("button", name="Remove 07 Untitled")).to_be_focused()

@@ -43,6 +43,10 @@ def test_a_job_tells_its_place_and_when_it_will_be_done(empty: Stack) -> None:
     assert 105 < show(empty, second)["estimate_s"] < 130
     empty.redis.set(naming.PACE, "5")
     assert 38 < show(empty, second)["estimate_s"] < 46
+    # Its worker knows better: it counts segments.
+    said = {"left_s": "60", "updated_ms": empty.redis.time()[0] * 1000}
+    empty.redis.hset(naming.job_key(running.rpartition("/")[2]), mapping=said)
+    assert 50 < show(empty, running)["estimate_s"] <= 60
     done = empty.upload("4.mp3")
     known = {"state": "done", "key": "4.mp3", "songhash": "a" * 64}
     empty.redis.hset(naming.job_key(done.job), mapping=known)

@@ -1,6 +1,7 @@
 """The list of tracks, a track, and what is not found."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -38,6 +39,14 @@ def test_the_list_comes_back_from_the_bucket_when_redis_has_lost_it(empty: Stack
         assert [track["songhash"] for track in body["tracks"]] == expected
         assert body["next"] is None
         empty.redis.flushall()
+
+
+def test_all_who_ask_at_once_for_a_list_that_was_lost_get_it(empty: Stack) -> None:
+    for number in range(40):
+        empty.put(number, vocals_mp3=b"v")
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: empty.get("/v1/tracks"), range(8)))
+    assert [(answer.status, len(answer.json()["tracks"])) for answer in answers] == [(200, 40)] * 8
 
 
 def test_an_empty_list_is_a_list(empty: Stack) -> None:

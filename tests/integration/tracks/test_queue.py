@@ -1,18 +1,24 @@
 """What stands in line, as the function shows it."""
 
 import json
+from functools import partial
+
+import pytest
 
 from stems import naming
 from tests.tracks_stack import Stack, problem
 
 
-def test_the_queue_shows_what_waits_runs_and_failed(empty: Stack) -> None:
-    def job(number: int, state: str, **values: object) -> str:
-        name = naming.job_id("queue", f"in/{number}.mp3", "e")
-        values = {"bucket": "queue", "key": f"in/{number}.mp3", "etag": "e", "uploaded_ms": 1_700_000_000_000, **values}
-        empty.redis.hset(naming.job_key(name), mapping={"state": state, **values})
-        return name
+def enter(stack: Stack, number: int, state: str, **values: object) -> str:
+    """Enter a job as the relay does; return its id."""
+    name = naming.job_id("queue", f"in/{number}.mp3", "e")
+    values = {"bucket": "queue", "key": f"in/{number}.mp3", "etag": "e", "uploaded_ms": 1_700_000_000_000, **values}
+    stack.redis.hset(naming.job_key(name), mapping={"state": state, **values})
+    return name
 
+
+def test_the_queue_shows_what_waits_runs_and_failed(empty: Stack) -> None:
+    job = partial(enter, empty)
     waiting = {job(number, "waiting"): number for number in range(3)}
     empty.redis.zadd(naming.WAITING, waiting)
     running = job(10, "separating", progress="0.25", songhash="a" * 64)
@@ -48,3 +54,39 @@ def test_the_queue_shows_what_waits_runs_and_failed(empty: Stack) -> None:
     cut = json.loads(empty.get("/v1/queue?limit=1").data)["waiting"]
     assert (cut["count"], len(cut["jobs"])) == (4, 1)
     problem(empty.get("/v1/queue?limit=0"), 400, "limit=0")
+
+
+@pytest.mark.parametrize("state", ["waiting", "running", "failed"])
+def test_the_list_of_songs_that_are_not_done_has_pages(empty: Stack, state: str) -> None:
+    # Two of one millisecond, so that the order within it matters, too.
+    times = {number: 1_700_000_000_000 + 1000 * (number // 2) for number in range(5)}
+    jobs = {enter(empty, number, state, uploaded_ms=time): time for number, time in times.items()}
+    if state == "running":
+        empty.redis.zadd(naming.RELAYS, {"relay": 1})
+        empty.redis.sadd(naming.delivering_key("relay"), *jobs)
+    else:
+        empty.redis.zadd(naming.WAITING if state == "waiting" else naming.DEAD, jobs)
+    empty.put(1, vocals_mp3=b"v")
+    expected = sorted(jobs, key=lambda job: (jobs[job], job), reverse=True)
+    seen, path = [], f"/v1/tracks?state={state}&limit=2"
+    while path:
+        answer = empty.get(path)
+        body = json.loads(answer.data)
+        seen += [one["id"] for one in body["tracks"]]
+        assert answer.headers.get("Link") == (f'<{body["next"]}>; rel="next"' if body["next"] else None)
+        path = body["next"]
+    assert seen == expected
+    shown = json.loads(empty.get(f"/v1/tracks?state={state}&since=2023-11-14T22:13:21Z").data)
+    assert [one["id"] for one in shown["tracks"]] == expected[:3]
+    assert shown["tracks"][0] == json.loads(empty.get(f"/v1/jobs/{expected[0]}").data)
+    problem(empty.get(f"/v1/tracks?state={state}&q=a"), 400, "q=a", f"state={state}")
+    problem(empty.get(f"/v1/tracks?state={state}&cursor=abc"), 400, "cursor=abc")
+
+
+def test_the_list_of_songs_that_are_done_has_tracks(empty: Stack) -> None:
+    track = empty.put(1, vocals_mp3=b"v")
+    empty.redis.zadd(naming.DEAD, {enter(empty, 1, "failed"): 1})
+    for path in ("/v1/tracks", "/v1/tracks?state=done"):
+        (shown,) = json.loads(empty.get(path).data)["tracks"]
+        assert (shown["songhash"], shown["state"]) == (track.songhash, "done")
+    problem(empty.get("/v1/tracks?state=new"), 400, "state=new")

@@ -5,6 +5,7 @@ import contextlib
 import pytest
 
 from stems import naming
+from stems.record import Asked
 from tests.integration.tracks.test_jobs import enter, show, tags
 from tests.sse import Listener
 from tests.tracks_stack import SONG, Stack, problem, url
@@ -79,6 +80,14 @@ def test_another_separation_is_asked_for_with_the_upload(empty: Stack, key: str)
     # Tags that say that it is done would keep the sweep from it.
     assert tags(empty, key) == {}
     assert empty.s3.get_object("queue", key).data == SONG
+    # What a track says that it was made with can be asked for again.
+    model = Asked("mine", ("vocals",), ("mp3-v0", "wav"))
+    shown = empty.get(f"/v1/tracks/{empty.put(1, upload=upload, options=model).songhash}").json()
+    assert shown["options"] == {"model": "mine", "stems": ["vocals"], "format": ["mp3-v0", "wav"]}
+    assert empty.send("POST", f"/v1/tracks/{track.songhash}/rerun", shown["options"]).status == 202
+    metadata = empty.s3.stat_object("queue", key).metadata or {}
+    assert (metadata["x-amz-meta-model"], metadata["x-amz-meta-format"]) == ("mine", "mp3-v0,wav")
+    problem(empty.send("POST", f"/v1/tracks/{track.songhash}/rerun", {"format": ["wav", "wav-16"]}), 422, "one file")
     # Without options: all of the default model's, and nothing of what was asked for before.
     assert empty.send("POST", f"/v1/tracks/{track.songhash}/rerun", {}).status == 202
     assert "x-amz-meta-stems" not in (empty.s3.stat_object("queue", key).metadata or {})

@@ -1,5 +1,7 @@
 // The REST function, as the page talks to it. All addresses are relative to this server.
 
+import { signIn } from "./session.js";
+
 const TRIES = 5;
 const FIRST_WAIT_MS = 500; // doubles each time
 
@@ -41,6 +43,7 @@ async function ask(method, path, { body, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Problem("the server cannot be reached");
   }
+  if (answer.status === 401 && (await signIn())) return ask(method, path, { body, signal });
   if (!answer.ok) throw await problemOf(answer);
   return answer.status === 204 ? null : answer.json();
 }

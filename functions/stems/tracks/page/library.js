@@ -2,7 +2,7 @@
 
 import { getPage, getTracks, removeTrack } from "./api.js";
 import { confirmed, el, icon, iconButton, setText, showProblem, toast } from "./dom.js";
-import { ago, clock, songName, stemName } from "./words.js";
+import { ago, clock, inOrder, songName, stemName } from "./words.js";
 
 const TYPING_MS = 200;
 const AGAIN_MS = 3000;
@@ -146,9 +146,9 @@ export class Library {
   }
 
   row(track) {
-    const stems = [...new Set(track.stems.map(({ stem }) => stem))];
+    const stems = inOrder(track.stems.map(({ stem }) => stem));
     const name = songName(track.name);
-    const facts = [clock(track.duration_s), stems.map(stemName).join(", "), track.model.name, ago(track.created)];
+    const facts = [clock(track.duration_s), ago(track.created), stems.map(stemName).join(", "), track.model.name];
     const colours = el(
       "span",
       { class: "stem-dots", "aria-hidden": "true" },

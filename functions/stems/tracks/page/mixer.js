@@ -13,7 +13,7 @@ import { scan } from "./scan.js";
 import { Strip } from "./strip.js";
 import { Clock, Timeline } from "./timeline.js";
 import { Peaks } from "./waves.js";
-import { ago, clock, songName } from "./words.js";
+import { ago, clock, inOrder, songName } from "./words.js";
 
 const LINK_MS = 400;
 const DRAW_MS = 100;
@@ -22,7 +22,7 @@ const DRAW_MS = 100;
 export async function openMixer(link, signal) {
   const track = await getTrack(link.song, signal);
   const peaks = track.peaks ? await getJson(track.peaks, signal).catch(() => null) : null;
-  const stems = [...new Set(track.stems.map(({ stem }) => stem))];
+  const stems = inOrder(track.stems.map(({ stem }) => stem));
   const open = async (stem) => {
     const files = track.stems.filter((file) => file.stem === stem);
     const best = PREFERRED.map((format) => files.find((file) => file.format === format)).find(Boolean) ?? files[0];

@@ -2,7 +2,7 @@
 
 import { getModels, patiently } from "./api.js";
 import { el } from "./dom.js";
-import { stemName } from "./words.js";
+import { inOrder, qualityName, stemName } from "./words.js";
 
 const FORMATS = { mp3: "MP3", flac: "FLAC", wav: "WAV" };
 const KEPT = "stems.options";
@@ -15,12 +15,7 @@ export class Options {
     this.chosen = (keep && read()) || { model: "", stems: [], format: ["mp3"] };
     this.stems = el("fieldset", { class: "chips" });
     this.models = el("div", { class: "field" });
-    this.formats = el(
-      "fieldset",
-      { class: "chips" },
-      el("legend", { text: "Format" }),
-      ...Object.entries(FORMATS).map(([format, name]) => this.chip("format", format, name)),
-    );
+    this.formats = el("fieldset", { class: "chips" });
     this.element = el(
       "div",
       { class: "options", onchange: () => this.change() },
@@ -32,9 +27,12 @@ export class Options {
   }
 
   async load() {
-    const { models, default: usual } = await patiently(getModels).catch(() => ({ models: [] }));
+    this.showFormats({});
+    const known = await patiently(getModels).catch(() => ({ models: [], formats: {} }));
+    const { models, default: usual, formats } = known;
     this.usual = usual;
     this.all = models;
+    this.showFormats(formats);
     if (models.length > 1) {
       const select = el(
         "select",
@@ -51,8 +49,33 @@ export class Options {
     return this.models.querySelector("select")?.value || this.usual;
   }
 
+  /** Show a chip for each format, and a choice of its qualities beside one that is chosen. */
+  showFormats(qualities) {
+    this.qualities = qualities;
+    const fields = Object.entries(FORMATS).map(([format, name]) => {
+      const known = qualities[format] ?? [];
+      const chosen = this.chosen.format.find((each) => each.split("-")[0] === format)?.split("-")[1];
+      const select = el(
+        "select",
+        { name: "quality", "data-format": format, "aria-label": `Quality of ${name}`, class: "chip-select" },
+        ...known.map((quality) => el("option", { value: quality, text: qualityName(format, quality) })),
+      );
+      select.value = known.includes(chosen) ? chosen : known[0];
+      return el("span", { class: "pair" }, this.chip("format", format, name), known.length > 1 ? select : null);
+    });
+    this.formats.replaceChildren(el("legend", { text: "Format" }), ...fields);
+    this.showQualities();
+  }
+
+  showQualities() {
+    const chosen = this.checked("format");
+    this.formats.querySelectorAll("select").forEach((select) => {
+      select.hidden = !chosen.includes(select.dataset.format);
+    });
+  }
+
   showStems() {
-    const sources = this.all.find(({ name }) => name === this.model)?.sources ?? [];
+    const sources = inOrder(this.all.find(({ name }) => name === this.model)?.sources ?? []);
     this.stems.hidden = !sources.length;
     const without = sources.includes("vocals") ? [this.chip("stems", "no_vocals", "Without vocals")] : [];
     this.stems.replaceChildren(
@@ -64,7 +87,7 @@ export class Options {
   }
 
   chip(name, value, text) {
-    const checked = this.chosen[name].includes(value);
+    const checked = this.chosen[name].some((each) => each.split("-")[0] === value);
     return el(
       "label",
       { class: "chip" },
@@ -82,12 +105,21 @@ export class Options {
     }
     const mp3 = this.formats.querySelector("[value=mp3]");
     if (!this.checked("format").length) mp3.checked = true; // one there must be
-    this.chosen = { model, stems: this.checked("stems"), format: this.checked("format") };
+    this.showQualities();
+    this.chosen = { model, stems: this.checked("stems"), format: this.wantedFormats() };
     if (this.keep) localStorage.setItem(KEPT, JSON.stringify(this.chosen));
   }
 
   checked(name) {
     return [...this.element.querySelectorAll(`[name=${name}]:checked`)].map(({ value }) => value);
+  }
+
+  /** Return the formats that are chosen, with the quality of each that is not made at its usual one: `mp3-v0`. */
+  wantedFormats() {
+    return this.checked("format").map((format) => {
+      const quality = this.formats.querySelector(`select[data-format=${format}]`)?.value;
+      return quality && quality !== this.qualities[format][0] ? `${format}-${quality}` : format;
+    });
   }
 
   /** Return {model, stems, format} for the API. */
@@ -97,7 +129,7 @@ export class Options {
     return {
       ...(chosen && chosen !== this.usual && { model: chosen }),
       ...(stems.length && { stems }),
-      format: this.checked("format"),
+      format: this.wantedFormats(),
     };
   }
 }

@@ -146,15 +146,16 @@ class JobRow extends Row {
         await action(this.job.id).then((job) => live.onJob(job), showProblem);
         currentTarget.disabled = false;
       };
-    this.cancel = iconButton("close", "", act(cancelJob));
+    this.cancel = iconButton("close", "", act(cancelJob)); // one that failed is forgotten
     this.retry = el("button", { type: "button", class: "button small", text: "Retry", onclick: act(retryJob) });
   }
 
   update(job) {
     this.job = job;
     const state = kind(job);
-    setAttribute(this.cancel, "aria-label", `Cancel ${job.name}`);
-    setAttribute(this.cancel, "title", `Cancel ${job.name}`);
+    const label = `${state === "failed" ? "Dismiss" : "Cancel"} ${job.name}`;
+    setAttribute(this.cancel, "aria-label", label);
+    setAttribute(this.cancel, "title", label);
     setAttribute(this.retry, "aria-label", `Retry ${job.name}`);
     this.show({
       state,
@@ -162,7 +163,7 @@ class JobRow extends Row {
       name: songName(job.name),
       status: this.words(state, job),
       progress: { waiting: null, running: job.progress || undefined, failed: null }[state],
-      buttons: state === "failed" ? [this.retry] : [this.cancel],
+      buttons: state === "failed" ? [this.retry, this.cancel] : [this.cancel],
     });
   }
 

@@ -3,7 +3,7 @@
 import { el, icon, setAttribute } from "./dom.js";
 import { gainOf } from "./mix.js";
 import { draw } from "./waves.js";
-import { decibels, size, stemName } from "./words.js";
+import { decibels, qualityName, size, stemName } from "./words.js";
 
 /** The strip of `stem`; `files`: its entries in the track, one per format. */
 export class Strip {
@@ -63,7 +63,7 @@ export class Strip {
     if (this.volume.valueAsNumber !== volume) this.volume.value = volume;
     setAttribute(this.volume, "aria-valuetext", decibels(gainOf(volume)));
     setAttribute(this.volume, "title", decibels(gainOf(volume)));
-    this.volume.style.setProperty("--value", `${volume}%`);
+    this.volume.style.setProperty("--value", volume / 100);
     this.element.classList.toggle("silent", this.mix.gains().get(this.stem) === 0);
   }
 
@@ -80,7 +80,8 @@ export class Strip {
 }
 
 function download(file, name) {
-  const label = `Download ${name} as ${file.format.toUpperCase()}, ${size(file.size)}`;
+  const made = file.quality ? ` (${qualityName(file.format, file.quality)})` : "";
+  const label = `Download ${name} as ${file.format.toUpperCase()}${made}, ${size(file.size)}`;
   return el(
     "a",
     { class: "file", href: file.url, download: true, "aria-label": label, title: label },

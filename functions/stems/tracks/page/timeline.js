@@ -10,7 +10,7 @@ const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 
 /**
  * `root`: the element in whose lanes (`.lane`) the song runs from left to right; CSS draws playhead and loop from its
- * properties --played, --from and --to. Fires `seek` (detail: seconds) and `loop` (detail: [s, s], or null: as before).
+ * properties --played, --from and --to, shares of the song. Fires `seek` (detail: seconds) and `loop` (detail: [s, s], or null: as before).
  */
 export class Timeline extends EventTarget {
   constructor(duration, root) {
@@ -38,9 +38,7 @@ export class Timeline extends EventTarget {
   /** Show where the song stands, in seconds. */
   show(seconds) {
     const share = this.duration ? Math.min(1, seconds / this.duration) : 0;
-    this.root.style.setProperty("--played", `${(100 * share).toFixed(3)}%`);
-    if (this.shown === Math.floor(seconds * 4)) return;
-    this.shown = Math.floor(seconds * 4);
+    this.root.style.setProperty("--played", share.toFixed(5));
     this.slider.value = seconds;
     setAttribute(this.slider, "aria-valuetext", `${spoken(seconds)} of ${spoken(this.duration)}`);
   }
@@ -48,7 +46,7 @@ export class Timeline extends EventTarget {
   showLoop(loop) {
     this.root.classList.toggle("looping", Boolean(loop));
     if (!loop) return;
-    const [from, to] = loop.map((seconds) => `${((100 * seconds) / this.duration).toFixed(3)}%`);
+    const [from, to] = loop.map((seconds) => (seconds / this.duration).toFixed(5));
     this.root.style.setProperty("--from", from);
     this.root.style.setProperty("--to", to);
   }

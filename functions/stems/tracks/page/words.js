@@ -60,6 +60,20 @@ export function decibels(gain) {
   return gain > 0 ? `${(20 * Math.log10(gain)).toFixed(1)} dB` : "silent";
 }
 
+const ORDER = ["vocals", "drums", "bass", "guitar", "piano", "other"];
+
+/** Return the names of stems, each once, in the order that people look for them. */
+export function inOrder(stems) {
+  const rank = (stem) => (ORDER.includes(stem) ? ORDER.indexOf(stem) : ORDER.length);
+  return [...new Set(stems)].sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
+}
+
+/** "mp3", "320" → "320 kbit/s"; what a file was made at, or can be. */
+export function qualityName(format, quality) {
+  if (format === "mp3") return /^\d+$/.test(quality) ? `${quality} kbit/s` : `${quality.toUpperCase()}, variable`;
+  return quality.endsWith("f") ? `${quality.slice(0, -1)} bit float` : `${quality} bit`;
+}
+
 /** "no_vocals" → "No vocals". */
 export function stemName(stem) {
   const words = stem.replaceAll("_", " ");
