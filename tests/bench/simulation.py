@@ -23,9 +23,9 @@ class Times:
     segment: float = 2.3
     stride: float = 5.85  # of music, that a segment adds
     delivery: float = 0.03  # from one answer to the next request; lease, plan
-    decode_per_s: float = 0.0025  # fetching and hashing too; the decoded song goes to the bucket meanwhile
-    fetch_per_s: float = 0.001  # the decoded sound of a part
-    put_per_s: float = 0.005  # the four raw stems of a part
+    decode_per_s: float = 0.0065  # fetching and hashing too; the decoded song goes to the bucket meanwhile
+    fetch_per_s: float = 0.0004  # the decoded sound of a part
+    put_per_s: float = 0.0066  # the four raw stems of a part
     encode_per_s: float = 0.0077  # one stem to MP3, on one core
 
 

@@ -59,7 +59,7 @@ def join(
         feeds = [_Feed(path, _sound(shelf, plan, stem)) for stem, path in pipes.items()]
         for feed in feeds:
             ending.callback(feed.join)
-        encoder = Encoder(encodings, plan.sample_rate_hz, plan.channels, gain=level, cover=cover)
+        encoder = Encoder(encodings, plan.sample_rate_hz, plan.channels, gain=level, cover=cover, aside=False)
         with encoder:
             encoder.grow(plan.length)
             try:
