@@ -4,12 +4,14 @@ PY := .venv/bin/python
 LOCAL := $(PY) -m stems_local
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup sounds browser demo up down test images test-images test-cluster lint manifests format bench requirements clean
+.PHONY: help setup sounds browser demo up down test images test-images test-cluster lint manifests format bench bench-separate requirements clean
 
 help: ## Tell what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-.venv/.ready: requirements.txt pyproject.toml local/setup.sh
+KERNELS := hatch_build.py $(wildcard functions/stems/separate/kernels/*.[ch])
+
+.venv/.ready: requirements.txt pyproject.toml local/setup.sh $(KERNELS)
 	@local/setup.sh
 
 setup: .venv/.ready ## Get everything: virtual environment, MinIO, mc, Redis
@@ -61,6 +63,9 @@ format: .venv/.ready ## Bring the code into form
 
 bench: setup ## Measure; prints, never judges
 	@$(PY) -m pytest tests/bench -m bench -s $(ARGS)
+
+bench-separate: setup ## Measure the engine beside demucs' command line (ROUNDS=5: more rounds; ARGS="-k long": 20 and 60 minutes)
+	@ROUNDS=$(ROUNDS) $(PY) -m pytest tests/bench/test_separate.py -m bench -s $(if $(ARGS),$(ARGS),-k "not long")
 
 requirements: .venv/.ready ## Pin again what pyproject.toml asks for
 	@local/requirements.sh

@@ -1,7 +1,8 @@
-"""`stems separate` beside the command line of demucs: the same weights, the same songs, in turn; then stem by stem.
+"""`stems separate` and the service beside the command line of demucs: the same weights and songs, in turn.
 
 The network has the size of htdemucs. Its weights are random, with a seed and with scales (LayerScale) at which every
 branch counts: it takes as long and must be as exact, but separates nothing.
+`make bench-separate` runs all but the long songs; ROUNDS=5 runs more rounds than three, ARGS="-k long" the long ones.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -22,44 +23,79 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 from demucs.api import Separator
 from demucs.htdemucs import HTDemucs
 
-from stems.config import PRECISIONS
+from stems.config import EXACT, FAST, PRECISIONS
 from stems.separate import audio, engine
 from stems.separate import model as models
+from stems_local.programs import Programs
+from stems_local.stack import Stack
 from tests.audio import snr_db
 from tests.bench.machine import machine
+from tests.bench.tree import Tree
 from tests.cluster.songs import lasting
+from tests.pipeline import Pipeline
 
-ROUNDS = 3
+ROUNDS = int(os.environ.get("ROUNDS") or 3)
 LENGTHS_S = (60, 180)
+LONG_MIN = (20, 60)
 EXACTLY_S = 60
+WARM = (EXACT, FAST)
 SOURCES = ["drums", "bass", "other", "vocals"]
 NAME, SIGNATURE = "full", "f0115122"
 ARGUMENTS = {"dconv_mode": 3, "bottom_channels": 512, "t_layers": 5, "t_heads": 8, "t_dropout": 0.02}
 
+# Separates a song, the first path, into the folder, the second one. Returns the most memory that was held, in MiB.
+Way = Callable[[Path, Path], float]
+
 
 @dataclass
 class Side:
-    """A way to separate a song, with what its runs took."""
+    """A way to separate a song, with what its runs took, and how far its stems are from those of demucs."""
 
     name: str
-    command: Sequence[str]
-    environ: dict[str, str] = field(default_factory=dict)
+    way: Way
+    levels: str = ""
     seconds: list[float] = field(default_factory=list)
     mebibytes: list[float] = field(default_factory=list)
 
-    def run(self, song: Path, out: Path) -> None:
-        """Separate `song` in a process of its own, with nothing loaded before."""
-        command = [*self.command, str(out / self.name), str(song)]
+    def run(self, duration_s: float, folder: Path) -> None:
+        """Separate a song that lasts so long, with bytes of its own: the service would know it again."""
+        folder.mkdir()
+        song = lasting(folder / f"{folder.name}.mp3", duration_s)
         started = time.monotonic()
+        self.mebibytes.append(self.way(song, folder))
+        self.seconds.append(time.monotonic() - started)
+
+
+def cold(*command: str, **environ: str) -> Way:
+    """Return the way of a process of its own, with nothing loaded before; its last arguments are folder and song."""
+
+    def run(song: Path, out: Path) -> float:
         with (out / "errors").open("wb") as errors:
             process = subprocess.Popen(
-                command, env={**os.environ, **self.environ}, stdout=subprocess.DEVNULL, stderr=errors
+                [*command, str(out), str(song)],
+                env={**os.environ, **environ},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
             )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+            with Tree(process.pid) as tree:
+                process.wait()
         assert process.returncode == 0, (out / "errors").read_text()[-2000:]
-        self.seconds.append(time.monotonic() - started)
-        self.mebibytes.append(usage.ru_maxrss / 1024)
+        return tree.peak_mib
+
+    return run
+
+
+def warm(pipeline: Pipeline) -> Way:
+    """Return the way of a service that runs: from the PUT of a song to the record of its stems."""
+    worker = pipeline.stack.pid("pipeline:separate")
+
+    def run(song: Path, out: Path) -> float:
+        with Tree(worker) as tree:
+            pipeline.done(song.name, pipeline.put(song, song.name), deadline_s=7200)
+        return tree.peak_mib
+
+    return run
 
 
 def weights(folder: Path) -> None:
@@ -76,49 +112,92 @@ def weights(folder: Path) -> None:
     (folder / f"{NAME}.yaml").write_text(yaml.safe_dump({"models": [SIGNATURE]}))
 
 
-def sides(folder: Path) -> list[Side]:
-    ours = [sys.executable, "-m", "stems.cli", "separate", "--model", NAME, "-o"]
+def ours(folder: Path, precision: str) -> Way:
     path = {"STEMS_MODEL_DIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    theirs = [sys.executable, "-m", "demucs", "--repo", str(folder), "-n", NAME, "-d", "cpu", "--mp3", "-o"]
-    return [
-        Side("demucs", theirs),
-        *(Side(f"stems {precision}", ours, {**path, "STEMS_PRECISION": precision}) for precision in PRECISIONS),
-    ]
+    command = [sys.executable, "-m", "stems.cli", "separate", "--model", NAME, "-o"]
+    return cold(*command, **path, STEMS_PRECISION=precision, STEMS_DEVICE="cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model folder with the network."""
+    made = tmp_path_factory.mktemp("models")
+    weights(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def levels(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    """Return, for each precision, the dB between each stem of demucs and its difference from ours."""
+    scratch = tmp_path_factory.mktemp("levels")
+    path = lasting(scratch / "song.mp3", EXACTLY_S)
+    song = audio.decode(path, scratch / "song.f32", sample_rate_hz=44100, channels=2)
+    # Before anything of ours changes how this process allocates or divides its work.
+    _, theirs = Separator(model=NAME, repo=folder, shifts=0).separate_tensor(song.read(0, song.length), 44100)
+    found = {}
+    for precision in PRECISIONS:
+        with closing(engine.separate(models.load(NAME, folder, precision), song)) as blocks:
+            stems = torch.cat([block.stems for block in blocks], -1)
+        found[precision] = " ".join(
+            f"{source} {snr_db(theirs[source], stem):.1f}" for source, stem in zip(SOURCES, stems, strict=True)
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def services(
+    programs: Programs, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, Pipeline]]:
+    """Start a pipeline for each precision that is measured warm, and let it separate a first song."""
+    started: dict[str, Pipeline] = {}
+    try:
+        for precision in WARM:
+            root = tmp_path_factory.mktemp(precision)
+            settings = {"STEMS_MODEL": NAME, "STEMS_MODEL_DIR": str(folder), "STEMS_PRECISION": precision}
+            stack = Stack(root, programs, {**settings, "STEMS_DEVICE": "cpu"})
+            stack.start()
+            started[precision] = Pipeline(stack)
+            first = lasting(root / "first.mp3", 20)
+            started[precision].done("first.mp3", started[precision].put(first, "first.mp3"), deadline_s=600)
+        yield started
+    finally:
+        for pipeline in started.values():
+            pipeline.close()
+            pipeline.stack.stop()
 
 
 @pytest.mark.bench
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(14400)
 @pytest.mark.parametrize("duration_s", LENGTHS_S)
-def test_cold_beside_demucs(tmp_path: Path, duration_s: int) -> None:
-    weights(tmp_path)
-    song = lasting(tmp_path / "song.mp3", duration_s)
-    runs = sides(tmp_path)
-    print(f"\n{machine()}\n{duration_s} s of music to four MP3s, each run a process of its own; medians of {ROUNDS}")
-    for _ in range(ROUNDS):
+def test_beside_demucs(
+    tmp_path: Path, folder: Path, levels: Mapping[str, str], services: Mapping[str, Pipeline], duration_s: int
+) -> None:
+    theirs = cold(sys.executable, "-m", "demucs", "--repo", str(folder), "-n", NAME, "-d", "cpu", "--mp3", "-o")
+    runs = [
+        Side("demucs", theirs),
+        *(Side(f"{each}, cold", ours(folder, each), levels[each]) for each in PRECISIONS),
+        *(Side(f"{each}, service", warm(services[each]), levels[each]) for each in WARM),
+    ]
+    for number in range(ROUNDS):
         for index, side in enumerate(runs):
-            out = tmp_path / f"{index}-{len(side.seconds)}"
-            out.mkdir()
-            side.run(song, out)
+            side.run(duration_s, tmp_path / f"{index}-{number}-{duration_s}")
+    print(
+        f"\n{machine()}\n{duration_s} s of music to four MP3s, medians of {ROUNDS} rounds in turn; most memory of all"
+    )
+    print("all its processes; dB between a stem of demucs and its difference from ours. Random weights (seed 7)")
     base = statistics.median(runs[0].seconds)
     for side in runs:
         seconds = statistics.median(side.seconds)
         spread = " ".join(f"{each:.1f}" for each in side.seconds)
-        memory = f"{max(side.mebibytes):5.0f} MiB at most"
-        print(f"  {side.name:16} {seconds:6.1f} s ({spread})  {base / seconds:4.2f} x  {memory}")
+        memory = f"{max(side.mebibytes):5.0f} MiB"
+        print(f"  {side.name:15} {seconds:6.1f} s ({spread})  {base / seconds:4.2f} x  {memory}  {side.levels}")
 
 
 @pytest.mark.bench
-@pytest.mark.timeout(3600)
-def test_stem_by_stem(tmp_path: Path) -> None:
-    weights(tmp_path)
-    path = lasting(tmp_path / "song.mp3", EXACTLY_S)
-    song = audio.decode(path, tmp_path / "song.f32", sample_rate_hz=44100, channels=2)
-    # Before anything of ours changes how this process allocates or divides its work.
-    _, theirs = Separator(model=NAME, repo=tmp_path, shifts=0).separate_tensor(song.read(0, song.length), 44100)
-    print(f"\n{machine()}\n{EXACTLY_S} s of music, dB between a stem of demucs and its difference from ours")
-    for precision in PRECISIONS:
-        model = models.load(NAME, tmp_path, precision)
-        with closing(engine.separate(model, song)) as blocks:
-            ours = torch.cat([block.stems for block in blocks], -1)
-        levels = [f"{source} {snr_db(theirs[source], stem):.1f}" for source, stem in zip(SOURCES, ours, strict=True)]
-        print(f"  {precision:16} {'  '.join(levels)}")
+@pytest.mark.timeout(14400)
+@pytest.mark.parametrize("minutes", LONG_MIN)
+def test_a_long_song(tmp_path: Path, folder: Path, minutes: int) -> None:
+    side = Side(FAST, ours(folder, FAST))
+    side.run(60 * minutes, tmp_path / "long")
+    each = side.seconds[0] / (60 * minutes)
+    print(f"\n{machine()}\n{minutes} min of music, {FAST}: {each:.3f} s a second of song, {side.mebibytes[0]:.0f} MiB")

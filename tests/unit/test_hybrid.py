@@ -1,5 +1,7 @@
 """Hybrid Transformer Demucs in blocks against demucs itself, on the same weights."""
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -9,6 +11,7 @@ import torch
 from demucs.hdemucs import HDemucs
 from demucs.htdemucs import HTDemucs
 
+from stems.separate import kernels
 from stems.separate.engine import separate
 from stems.separate.hybrid import Hybrid, Types
 from stems.separate.model import Model, Part
@@ -19,6 +22,13 @@ FOUR = ["drums", "bass", "other", "vocals"]
 SIX = [*FOUR, "guitar", "piano"]
 SMALL: dict[str, Any] = {"channels": 8, "t_heads": 2, "t_layers": 3, "samplerate": 8000, "segment": Fraction(1)}
 EXACT = Types(torch.float32, torch.float32)
+
+
+@pytest.fixture(autouse=True, params=["kernels", "torch"])
+def computed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run each test by our kernels, where there are some for this machine, and by torch alone."""
+    with nullcontext() if request.param == "kernels" else kernels.torch_alone():
+        yield
 
 
 def network(sources: list[str] = FOUR, **arguments: Any) -> Any:

@@ -31,6 +31,7 @@ def list_() -> None:
     """
     settings = shell.settings()
     with progress.busy("looking …"), shell.needs("torch and demucs", "separate"):
+        from stems.separate import kernels
         from stems.separate import model as models
     folder = Path(settings.model_dir)
     there = {
@@ -40,6 +41,7 @@ def list_() -> None:
     absent = {name: f"published: stems model fetch {name}" for name in weights.PUBLISHED if name not in there}
     rows = [("*" if name == settings.model else "", name, where) for name, where in (there | absent).items()]
     terminal.table(("", "MODEL", "WHERE"), rows, flexible=2)
+    click.secho(f"Hybrid Transformer Demucs is computed by {kernels.described()}", dim=True)
 
 
 @model.command()

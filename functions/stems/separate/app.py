@@ -13,7 +13,7 @@ from stems.config import Settings
 from stems.contract import TYPE_DIVIDED, TYPE_GONE, TYPE_PART_DONE, TYPE_SEPARATED, Upload, reply, to_http
 from stems.division import Divided, Wanted, from_http
 from stems.errors import Cancelled, ObjectGone, StemsError, TransientError
-from stems.separate import STARTED_S
+from stems.separate import STARTED_S, kernels
 from stems.separate.job import Worker
 from stems.separate.work import Stages
 from stems.storage import Storage
@@ -44,6 +44,8 @@ class _Warmth:
                 _log.info("the model %r is loaded", model.name)
             if model.device.note:
                 _log.warning(model.device.note)
+            if model.in_blocks:
+                _log.info("it is computed by %s", kernels.described())
         except Exception as error:  # whatever it is, /health/ready and every event must tell of it
             _log.error("the model was not loaded: %s", error, exc_info=not isinstance(error, StemsError))
             self._error = error

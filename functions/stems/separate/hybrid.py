@@ -14,9 +14,12 @@ from demucs.spec import spectro
 from demucs.transformer import create_2d_sin_embedding, create_sin_embedding
 from torch.nn import functional
 
-from stems.separate import memory
-from stems.separate.attention import Attention
-from stems.separate.layers import Decoder, Encoder, Rows
+from stems.separate import attention, kernels, layers, memory
+from stems.separate.kernels import layers as own_layers
+from stems.separate.kernels import spectra as own_spectra
+from stems.separate.kernels import transformer as own_transformer
+from stems.separate.kernels.product import Product
+from stems.separate.layers import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +38,17 @@ class Hybrid:
         dtype = self._dtype = types.convolutions
         self._sources, self._nfft, self._hop = len(net.sources), int(net.nfft), int(net.hop_length)
         self._length = int(net.segment * net.samplerate) if net.use_train_segment else None
-        self._encoders = [Encoder(each, dtype) for each in net.encoder]
-        self._time_encoders = [Encoder(each, dtype) for each in net.tencoder]
-        self._decoders = [Decoder(each, dtype) for each in net.decoder]
-        self._time_decoders = [Decoder(each, dtype) for each in net.tdecoder]
+        made: Any = own_layers if kernels.usable(dtype) else layers
+        self._encoders, self._time_encoders = (
+            [made.Encoder(each, dtype) for each in encoders] for encoders in (net.encoder, net.tencoder)
+        )
+        self._decoders, self._time_decoders = (
+            [made.Decoder(each, dtype) for each in decoders] for decoders in (net.decoder, net.tdecoder)
+        )
         embedding = getattr(net, "freq_emb", None)
         self._frequencies = None if embedding is None else net.freq_emb_scale * embedding.weight
         self._middle = None if net.crosstransformer is None else _Middle(net, types)
+        self._spectra = own_spectra.spectra if kernels.usable(dtype) else layers.spectra
         self._window = torch.hann_window(self._nfft)
 
     @staticmethod
@@ -53,7 +60,7 @@ class Hybrid:
         if len(module.encoder) != len(module.tencoder):
             return False
         middle = module.crosstransformer is None or _Middle.supports(module.crosstransformer)
-        return middle and all(map(Encoder.supports, encoders)) and all(map(Decoder.supports, decoders))
+        return middle and all(map(layers.Encoder.supports, encoders)) and all(map(layers.Decoder.supports, decoders))
 
     def valid_length(self, length: int) -> int:
         """Return the samples to be given for a segment of `length`: a context of the song beyond its ends."""
@@ -73,19 +80,19 @@ class Hybrid:
             memory.give_back()
             x, xt = self._middle(x, xt)
         # Sums in place: what a skip connection holds is of use no more.
+        x = skips.pop().add_(x)
         for decode in self._decoders:
-            x = skips.pop().add_(x)
-            x = decode(x)
+            x = decode(x, skips.pop() if skips else None)
         stems = self._to_samples(x, mean, deviation, length)
         del x
+        xt = time_skips.pop().add_(xt)
         for decode in self._time_decoders:
-            xt = time_skips.pop().add_(xt)
-            xt = decode(xt, lengths.pop())
+            xt = decode(xt, time_skips.pop() if time_skips else None, lengths.pop())
         stems += (xt[0].float() * time_deviation + time_mean).T
         return stems.view(1, self._sources, -1, length)
 
     @staticmethod
-    def _encoded(x: Rows, encoders: list[Encoder], frequencies: torch.Tensor | None = None) -> list[Rows]:
+    def _encoded(x: Rows, encoders: list[Any], frequencies: torch.Tensor | None = None) -> list[Rows]:
         """Return what each encoder makes of `x`; the first one's rows learn which frequencies they are."""
         made: list[Rows] = []
         for encode in encoders:
@@ -105,22 +112,20 @@ class Hybrid:
         padded = pad1d(mix, (margin, margin + frames * self._hop - mix.shape[-1]), "reflect")
         spectrum = spectro(padded, self._nfft, self._hop)  # type: ignore[no-untyped-call]
         parts = torch.view_as_real(spectrum[:, :-1, 2 : 2 + frames])
-        return parts.permute(1, 2, 0, 3).reshape(self._nfft // 2, frames, -1)
+        return parts.permute(1, 2, 0, 3).reshape(self._nfft // 2, frames, -1).contiguous()
 
-    def _to_samples(self, x: Rows, mean: torch.Tensor, deviation: torch.Tensor, length: int) -> torch.Tensor:
+    def _to_samples(self, x: Rows, mean: float, deviation: float, length: int) -> torch.Tensor:
         """Return the samples (stems x channels, length) of a spectrogram (frequencies, frames, stems x channels x 2).
 
         The inverse of `_to_rows`: frames overlap four times, and the squares of their Hann windows add up to 3/2.
         """
-        frequencies, frames, _ = x.shape
-        spectra = torch.view_as_complex(x.float().view(frequencies, frames, -1, 2)).permute(2, 1, 0)
-        bias = torch.complex(mean, mean)
+        frames = x.shape[1]
+        spectra = self._spectra(x, deviation, mean)
         window = self._window * (math.sqrt(self._nfft) / 1.5)
         start = self._hop // 2 * 3
         out = torch.empty(len(spectra), length)
         for spectrum, samples in zip(spectra, out, strict=True):
-            scaled = torch.mul(spectrum, deviation, out=spectrum.new_empty(spectrum.shape)).add_(bias)
-            quarters = (torch.fft.irfft(scaled, n=self._nfft) * window).view(frames, 4, self._hop)
+            quarters = torch.fft.irfft(spectrum, n=self._nfft).mul_(window).view(frames, 4, self._hop)
             added = torch.zeros(frames + 3, self._hop)
             for index in range(4):
                 added[index : index + frames] += quarters[:, index]
@@ -137,49 +142,69 @@ class _Middle:
         self._max_period, self._weight = transformer.max_period, transformer.weight_pos_embed
         self._parity = transformer.classic_parity
         self._norms = transformer.norm_in, transformer.norm_in_t
+        own = kernels.usable(dtype) and all(map(own_transformer.supports, [*transformer.layers, *transformer.layers_t]))
+        layer_of: Any = own_transformer.Attention if own else attention.Attention
         self._layers = [
-            (Attention(layer, dtype), Attention(time_layer, dtype))
+            (layer_of(layer, dtype), layer_of(time_layer, dtype))
             for layer, time_layer in zip(transformer.layers, transformer.layers_t, strict=True)
         ]
         names = ("channel_upsampler", "channel_upsampler_t", "channel_downsampler", "channel_downsampler_t")
-        self._resamplers = [getattr(net, name) for name in names] if net.bottom_channels else [None] * 4
+        self._resamplers = [
+            _resampler(getattr(net, name) if net.bottom_channels else None, types.convolutions) for name in names
+        ]
         self._dtype = types.convolutions
 
     @staticmethod
     def supports(transformer: Any) -> bool:
         """Tell whether the transformer is one of those that are computed here."""
         plain = transformer.emb == "sin" and not transformer.sin_random_shift
-        return plain and all(map(Attention.supports, [*transformer.layers, *transformer.layers_t]))
+        return plain and all(map(attention.Attention.supports, [*transformer.layers, *transformer.layers_t]))
 
     def __call__(self, x: Rows, xt: Rows) -> tuple[Rows, Rows]:
         """Return what becomes of the rows of both branches."""
         rows, frames, _ = x.shape
         up, time_up, down, time_down = self._resamplers
-        tokens = _resampled(x.transpose(0, 1).reshape(rows * frames, -1).float(), up)
-        time_tokens = _resampled(xt[0].float(), time_up)
+        tokens = up(x.transpose(0, 1).reshape(rows * frames, -1).float())
+        time_tokens = time_up(xt[0].float())
         width = tokens.shape[-1]
         places = create_2d_sin_embedding(width, rows, frames, "cpu", self._max_period)[0]  # type: ignore[no-untyped-call]
         time_places = create_sin_embedding(len(time_tokens), width, 0, "cpu", self._max_period)[:, 0]
         norm, time_norm = self._norms
         tokens = norm(tokens[None])[0] + self._weight * places.permute(2, 1, 0).reshape(rows * frames, width)
         time_tokens = time_norm(time_tokens[None])[0] + self._weight * time_places
+        tokens, time_tokens = tokens.contiguous(), time_tokens.contiguous()
         for index, (layer, time_layer) in enumerate(self._layers):
             if index % 2 == self._parity:
                 tokens, time_tokens = layer(tokens), time_layer(time_tokens)
             else:
                 tokens, time_tokens = layer(tokens, time_tokens), time_layer(time_tokens, tokens)
-        tokens, time_tokens = _resampled(tokens, down), _resampled(time_tokens, time_down)
+        tokens, time_tokens = down(tokens), time_down(time_tokens)
         x = tokens.view(frames, rows, -1).transpose(0, 1).to(self._dtype).contiguous()
         return x, time_tokens[None].to(self._dtype)
 
 
-def _resampled(tokens: torch.Tensor, convolution: Any) -> torch.Tensor:
+def _resampler(convolution: Any, dtype: torch.dtype) -> Any:
+    """Return what makes tokens (tokens, channels) of another number of channels; None as it is where there is none."""
     if convolution is None:
-        return tokens
-    return functional.linear(tokens, convolution.weight[:, :, 0], convolution.bias)
+        return lambda tokens: tokens
+    weight, bias = convolution.weight[:, :, 0], convolution.bias
+    if not kernels.usable(dtype):
+        return lambda tokens: functional.linear(tokens, weight, bias)
+    product = Product(weight, bias, dtype)
+
+    def resampled(tokens: torch.Tensor) -> torch.Tensor:
+        made = torch.empty(1, len(tokens), len(bias))
+        product(tokens[None], made)
+        return made[0]
+
+    return resampled
 
 
-def _standardised(x: Rows) -> tuple[Rows, torch.Tensor, torch.Tensor]:
+def _standardised(x: Rows) -> tuple[Rows, float, float]:
     """Return `x` with mean 0 and deviation 1 (unbiased), and what both were."""
-    deviation, mean = torch.std_mean(x)
-    return (x - mean) / (1e-5 + deviation), mean, deviation
+    if kernels.usable(x.dtype):
+        mean, variance = kernels.moments(x)
+        deviation = math.sqrt(variance * x.numel() / (x.numel() - 1))
+    else:
+        deviation, mean = (found.item() for found in torch.std_mean(x))
+    return (x - mean).div_(1e-5 + deviation), mean, deviation

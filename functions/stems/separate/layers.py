@@ -195,12 +195,14 @@ class Decoder:
             return False
         return len(set(module.rewrite.kernel_size)) == 1 and Residual.supports(module.dconv)
 
-    def __call__(self, x: Rows, length: int = 0) -> Rows:
+    def __call__(self, x: Rows, skip: Rows | None, length: int = 0) -> Rows:
         """Return the decoded rows: `stride` times as many rows; or as many frames, cut to `length`.
 
-        `x` is what came from the layer before and, by the skip connection, from the encoder, added up.
+        `x` is what came from the layer before and, by the skip connection, from the encoder, added up. The result is
+        added to `skip`, which is returned, where there is one.
         """
-        return self._rows(x) if self._along_rows else self._frames(x, length)
+        made = self._rows(x) if self._along_rows else self._frames(x, length)
+        return made if skip is None else skip.add_(made)
 
     def _rows(self, x: Rows) -> Rows:
         rows, frames, channels = x.shape
@@ -260,6 +262,15 @@ def gelu_(x: torch.Tensor) -> torch.Tensor:
     """Return `x` after GELU in place, for which torch has no public name."""
     changed: torch.Tensor = torch.ops.aten.gelu_(x)
     return changed
+
+
+def spectra(x: Rows, scale: float, shift: float) -> torch.Tensor:
+    """Return complex spectra (channels / 2, frames, frequencies) of `x` (frequencies, frames, channels).
+
+    Pairs of channels are real and imaginary parts, times `scale`, plus `shift`.
+    """
+    parts = x.float().mul_(scale).add_(shift) if x.dtype != torch.float32 else x.mul(scale).add_(shift)
+    return torch.view_as_complex(parts.view(*x.shape[:2], -1, 2)).permute(2, 1, 0)
 
 
 def _cut(x: torch.Tensor, start: int, stop: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ import flask_smorest
 from flask import Flask, request
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, ClientDisconnected, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
 from stems import __version__
@@ -22,6 +22,7 @@ from stems.tracks import schemas
 from stems.web import PROBLEM_TYPE
 
 _TEXT = ("text/", "application/json")
+_ANY = (414, 431)  # of every request: what gunicorn.conf.py allows
 
 # Of every route: see `gate`.
 _ALWAYS = (401, 403, 429)
@@ -94,6 +95,10 @@ class _Parser(FlaskParser):
             raise UnsupportedMediaType(f"Content-Type={req.content_type or ''}: must be application/json")
         try:
             return req.get_json()
+        except ClientDisconnected as error:
+            if isinstance(error.__context__, BlockingIOError):  # he is there, and sends nothing
+                raise error.__context__ from None
+            raise BadRequest("the body ended early") from error
         except (BadRequest, RecursionError) as error:
             raise BadRequest("the body is not JSON") from error
 

@@ -120,7 +120,7 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
         method="POST",
         body=asked.Rerun,
         good={202: Answer(schemas.Job, headers=("Location",))},
-        bad=(400, 404, 415, 422, 503),
+        bad=(400, 404, 408, 415, 422, 503),
         parameters=(SONGHASH,),
         more={
             "summary": "Separate a track once more",

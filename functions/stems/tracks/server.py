@@ -1,9 +1,30 @@
 """gunicorn's worker, which lets a request hand its socket over (see `hub`), and nobody hold up the others."""
 
+import json
+import re
 from concurrent.futures import Future
+from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
+
+from stems.web import PROBLEM_TYPE
+
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+
+
+class _Told:
+    """Stands for a client's socket, and keeps what is sent to it."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def sendall(self, data: bytes) -> None:
+        self.sent += data
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -25,3 +46,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self.nr_conns -= 1
             return
         super().finish_request(conn, fs)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer what gunicorn cannot read, such as a line that is too long, like every other error: with a problem."""
+        told = _Told()
+        super().handle_error(req, told, addr, exc)
+        found = _STATUS.match(told.sent)
+        status = HTTPStatus(int(found[1]) if found else 500)
+        detail = str(exc) if status < 500 else status.description
+        problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail or status.phrase}
+        body = json.dumps(problem).encode()
+        head = f"HTTP/1.1 {status} {status.phrase}\r\nConnection: close\r\nContent-Type: {PROBLEM_TYPE}\r\n"
+        with suppress(OSError):  # it has gone
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)

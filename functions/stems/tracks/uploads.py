@@ -30,7 +30,7 @@ def routes(jobs: Jobs, intake: Intake, transfers: Transfers, max_bytes: int) -> 
         method="POST",
         body=asked.Song,
         good={200: Answer(schemas.Form)},
-        bad=(400, 413, 415, 422, 503),
+        bad=(400, 408, 413, 415, 422, 503),
         more={
             "summary": "Ask for a form to upload a song with",
             "description": "The browser sends the form straight to MinIO: `fields` as they are, then `file`. The form "
@@ -59,7 +59,7 @@ def routes(jobs: Jobs, intake: Intake, transfers: Transfers, max_bytes: int) -> 
         method="POST",
         query=asked.PutQuery,
         good={202: Answer(schemas.Job, headers=("Location",))},
-        bad=(400, 413, 415, 422, 503),
+        bad=(400, 408, 413, 415, 422, 503),
         more={
             "summary": "Upload a song",
             "description": "The body is the file, of any length, with `Content-Length` or chunked.",

@@ -39,9 +39,16 @@ def answer(connection: socket.socket) -> bytes:
     ("head", "begun"),
     [
         ("POST /v1/tracks?name=a.mp3 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n", SONG),
-        ("POST /v1/tracks?name=a.mp3 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n", b"400\r\n" + SONG),
+        (
+            "POST /v1/tracks?name=a.mp3 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"400\r\n" + SONG,
+        ),
         ("POST /apiv1/separate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n", b'{"mp3": "aaaa'),
-        ("POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n", b"{"),
+        (
+            "POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\n"
+            "Content-Type: application/json\r\nContent-Length: 90\r\n\r\n",
+            b"{",
+        ),
     ],
     ids=["song", "chunked", "classic", "json"],
 )

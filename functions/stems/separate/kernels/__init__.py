@@ -1,0 +1,101 @@
+"""Our own kernels: the products of Hybrid Transformer Demucs in C, for processors with 512 bit wide vectors.
+
+The library is compiled when the package is installed (`hatch_build.py`), where the machine is one that could run it.
+Where it is missing, or the processor lacks what a kind of product needs, torch computes: `torch_alone` is for tests.
+Calls compute in the thread that calls, without Python's lock.
+"""
+
+import ctypes
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LIBRARY = Path(__file__).with_name("kernels.so")
+# As Linux names them. A processor with AMX multiplies bfloat16 several times faster still, by way of torch's oneDNN.
+_VECTORS = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "fma"}
+_BFLOAT16, _BETTER = "avx512_bf16", "amx_bf16"
+
+_off = False
+
+
+def usable(dtype: torch.dtype) -> bool:
+    """Tell whether products of this type are computed here by the kernels."""
+    features = _features()
+    if _off or not features >= _VECTORS or library() is None:
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and _BFLOAT16 in features and _BETTER not in features)
+
+
+def described() -> str:
+    """Tell what computes Hybrid Transformer Demucs on this machine."""
+    if library() is None:
+        return "torch: no kernels were compiled for this machine"
+    types = [name for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)) if usable(dtype)]
+    if not types:
+        return "torch: the processor lacks AVX-512"
+    return f"our kernels (AVX-512) in {' and '.join(types)}" + (", torch in bfloat16" if len(types) == 1 else "")
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """Return the compiled library; None where there is none for this machine."""
+    try:
+        return ctypes.CDLL(str(LIBRARY))
+    except OSError:
+        return None
+
+
+def call(name: str, arguments: ctypes.Structure) -> None:
+    """Call a function of the library. Raises MemoryError where it gets no memory."""
+    if _function(name)(ctypes.byref(arguments)) != 0:
+        raise MemoryError(f"{name}: no memory for a block")
+
+
+def moments(x: torch.Tensor) -> tuple[float, float]:
+    """Return mean and variance (of the numbers, not of what they are samples of) of a tensor of float32."""
+    found = (ctypes.c_double * 2)()
+    _function("stems_moments")(ctypes.c_void_p(address(x, torch.float32)), ctypes.c_int64(x.numel()), found)
+    return found[0], found[1]
+
+
+def address(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> Any:
+    """Return where the numbers of a tensor begin.
+
+    Raises ValueError where they are not one after another, or of another type.
+    """
+    if not tensor.is_contiguous() or (dtype is not None and tensor.dtype != dtype):
+        raise ValueError(f"a tensor of {tensor.dtype} with the strides {tensor.stride()} cannot be computed with here")
+    return tensor.data_ptr()
+
+
+def _function(name: str) -> Any:
+    return getattr(library(), name)
+
+
+@contextmanager
+def torch_alone() -> Iterator[None]:
+    """Make networks within this block as on a machine without the library."""
+    global _off
+    _off, before = True, _off
+    try:
+        yield
+    finally:
+        _off = before
+
+
+@cache
+def _features() -> frozenset[str]:
+    """Return what this processor can do, in Linux' names; nothing where it is no x86-64 under Linux."""
+    if platform.machine() != "x86_64":
+        return frozenset()
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        return frozenset()
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return frozenset(flags.split())
