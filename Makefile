@@ -27,8 +27,8 @@ browser: ## Get what the tests of the page need: Chromium and a font
 demo: .venv/.ready ## Separate a song through the whole pipeline and show where the time goes (SONG=file: yours)
 	@$(LOCAL) demo $(if $(SONG),"$(SONG)")
 
-up: .venv/.ready ## Run the pipeline in the foreground; Ctrl-C stops all of it
-	@$(LOCAL) up
+up: .venv/.ready ## Run the pipeline in the foreground; Ctrl-C stops all of it (WORKERS=n: so many songs at a time)
+	@$(LOCAL) up $(if $(WORKERS),--workers $(WORKERS))
 
 down: .venv/.ready ## Stop a pipeline that another terminal started
 	@$(LOCAL) down

@@ -23,7 +23,7 @@ from minio.notificationconfig import NotificationConfig, QueueConfig
 from stems.config import Settings
 from stems.contract import EVENT_NAMES
 from stems.errors import ConfigError
-from stems.naming import OUTPUT_BUCKET, QUEUE_BUCKET
+from stems.naming import OUTPUT_BUCKET, PARTS_FOLDER, QUEUE_BUCKET
 
 USERS = ("separate", "tracks", "relay", "uploader")
 RETRIES = urllib3.Retry(60, read=1, status_forcelist=(502, 503, 504), backoff_factor=0.1, backoff_max=1)  # a minute
@@ -55,6 +55,11 @@ def steps(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
         yield f"bucket {bucket}", partial(make_bucket, client, bucket)
         yield f"anonymous access to {bucket}", partial(close_to_strangers, client, bucket)
         yield f"expiry of {bucket} after {days or 'no'} days", partial(set_expiry, client, bucket, days)
+    days = settings.keep_parts_days
+    yield (
+        f"expiry of parts of songs after {days} days",
+        partial(set_expiry, client, OUTPUT_BUCKET, days, "parts", PARTS_FOLDER),
+    )
     age = f"{24 * settings.abort_multipart_days}h"
     yield f"expiry of unfinished uploads after {age}", partial(set_stale_uploads, admin, age)
     targets = [*dict.fromkeys(settings.notify_targets.replace(",", " ").split())]
@@ -86,13 +91,13 @@ def close_to_strangers(client: Minio, bucket: str) -> str:
     return "removed"
 
 
-def set_expiry(client: Minio, bucket: str, days: int) -> str:
-    """Let objects of a bucket expire after `days`, or never (0)."""
-    config, name = client.get_bucket_lifecycle(bucket), f"{OURS}expire"
+def set_expiry(client: Minio, bucket: str, days: int, rule: str = "expire", prefix: str = "") -> str:
+    """Let objects of a bucket whose names begin with `prefix` expire after `days`, or never (0)."""
+    config, name = client.get_bucket_lifecycle(bucket), f"{OURS}{rule}"
     rules = {rule.rule_id: rule for rule in config.rules} if config else {}
     before = rules.pop(name, None)
     if days:
-        rules[name] = Rule(ENABLED, rule_filter=Filter(prefix=""), rule_id=name, expiration=Expiration(days=days))
+        rules[name] = Rule(ENABLED, rule_filter=Filter(prefix=prefix), rule_id=name, expiration=Expiration(days=days))
     if before == rules.get(name):
         return UNCHANGED
     if rules:

@@ -17,9 +17,10 @@ from typing import Any
 import urllib3
 from minio import Minio
 
-from stems import contract, jobs, naming
+from stems import division, jobs, naming
 from stems.config import Settings
 from stems.contract import Upload
+from stems.division import Wanted
 from tests.programs import CHECKOUT
 from tests.servers import free_port, minio_command, redis_command, until
 
@@ -51,13 +52,15 @@ def ended(process: subprocess.Popen[bytes], number: int, timeout_s: float = 20) 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A request as the sink got it. `at`: monotonic seconds; `together`: how many were in work then."""
+    """A request as the sink got it. `at`: monotonic seconds; `together`: how many were in work then; `part`: of a
+    divided song, or empty."""
 
     upload: Upload
     headers: Mapping[str, str]
     body: bytes
     at: float
     together: int
+    part: str = ""
 
 
 @dataclass
@@ -68,7 +71,8 @@ class Reply:
 
 
 class Sink:
-    """A sink on a port of its own. It answers 200, or what `script` holds for the key; held keys wait."""
+    """A sink on a port of its own. It answers 200, or what `script` holds for the key, or for the key and the part of
+    a song, with a blank between; held keys wait."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -110,11 +114,12 @@ class Sink:
         self._server = None
 
     def take(self, headers: Mapping[str, str], body: bytes) -> Reply:
-        upload, _ = contract.from_http(headers, body)
+        asked, _ = division.from_http(headers, body)
+        upload, part = (asked.upload, asked.name) if isinstance(asked, Wanted) else (asked, "")
         with self._lock:
             self._together += 1
-            self.deliveries.append(Delivery(upload, headers, body, time.monotonic(), self._together))
-            held, script = self._held.get(upload.key), self.script.get(upload.key, [])
+            self.deliveries.append(Delivery(upload, headers, body, time.monotonic(), self._together, part))
+            held, script = self._held.get(upload.key), self.script.get(f"{upload.key} {part}".strip(), [])
             reply = script.pop(0) if len(script) > 1 else script[0] if script else Reply()
         if held:
             held.wait(60)

@@ -12,9 +12,10 @@ from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 
 from stems import naming, trace
 from stems.config import Settings
-from stems.contract import TYPE_FAILED, TYPE_SEPARATED, Reply, Upload, reply
+from stems.contract import TYPE_FAILED, TYPE_SEPARATED, Upload, reply
 from stems.errors import BadNotification, BadOptions
 from stems.options import Options
+from stems.reply import Reply
 from stems_relay.sink import Answer
 
 _log = logging.getLogger(__name__)

@@ -51,7 +51,7 @@ class Caller:
         """Close the connections."""
         await self._transport.aclose()
 
-    async def deliver(self, callback: Callback, /) -> Answer:
+    async def deliver(self, callback: Callback, places: int = 0, /) -> Answer:
         """Make the call and return what the answer means. Whatever goes wrong counts as an attempt: it is their side.
 
         Reasons name the host alone: a URL may hold a secret of its owner's, and answers are not for us to show.

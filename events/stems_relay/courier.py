@@ -11,8 +11,11 @@ from typing import Any, Protocol
 import redis
 
 from stems import metrics, naming, trace
-from stems.config import Settings
-from stems.contract import Reply, Upload
+from stems.config import LATENCY, Settings
+from stems.contract import Upload
+from stems.division import Divided, Wanted
+from stems.errors import BadNotification
+from stems.reply import Reply
 from stems_relay.callback import Callback, News
 from stems_relay.inbox import Inbox, Message, Taken
 from stems_relay.sink import Answer, Verdict
@@ -27,8 +30,8 @@ _PATIENCE = 10  # so often a song keeps its place in line though the sink is una
 class Receiver(Protocol):
     """Who takes what stands in a line."""
 
-    async def deliver(self, message: Any, /) -> Answer:
-        """Deliver, and return what the answer means."""
+    async def deliver(self, message: Any, places: int, /) -> Answer:
+        """Deliver, and return what the answer means. `places`: so many workers may have it among them."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -90,8 +93,10 @@ class Courier:
         if not isinstance(taken, list):
             await self._wait(_POLL_S if taken is None else min(taken, _POLL_S))
             return
+        # With fewer than there is room for, nothing waits.
+        places = 1 + (room - len(taken)) // max(len(taken), 1) if self._settings.divide == LATENCY else 0
         for each in taken:
-            task = asyncio.create_task(self._deliver(each))
+            task = asyncio.create_task(self._deliver(each, places))
             self._in_flight[task] = each.message.job
             task.add_done_callback(self._landed)
 
@@ -113,7 +118,7 @@ class Courier:
         del self._in_flight[task]
         self._work.set()
 
-    async def _deliver(self, taken: Taken) -> None:
+    async def _deliver(self, taken: Taken, places: int) -> None:
         """Deliver one job and enter the answer, for as long as it takes Redis to be there."""
         message = taken.message
         with trace.handling(message.place):
@@ -124,7 +129,7 @@ class Courier:
                 )
             else:
                 with trace.span("deliver", "client", key=message.key, attempt=taken.attempts) as attributes:
-                    answer = await self._sink.deliver(message)
+                    answer = await self._sink.deliver(message, places)
                     attributes["verdict"] = answer.verdict.value
             seconds = time.monotonic() - started
             while True:
@@ -153,6 +158,8 @@ class Courier:
             case Verdict.DONE | Verdict.GONE:
                 entered = await settle(taken, verdict.value, news=self._done(taken, answer))
                 _log.info("%s", entered, extra={**extra, "seconds": round(seconds, 2)})
+            case Verdict.DIVIDED:
+                verdict = await self._divide(taken, answer)
             case Verdict.AWAY | Verdict.UNABLE:
                 delay_s = min(asked_s or backoff_s, _PAUSE_MAX_S)
                 self._pause_until = time.monotonic() + delay_s
@@ -171,6 +178,24 @@ class Courier:
                 await self._bury(taken, answer.reason)
         self._count(taken.message, verdict, answer, seconds)
 
+    async def _divide(self, taken: Taken, answer: Answer) -> Verdict:
+        """Let a song go on in parts; return what became of it."""
+        try:
+            divided = Divided.from_json(answer.body)
+        except BadNotification as error:
+            await self._bury(taken, f"the function divided the song, and its answer cannot be read: {error}")
+            return Verdict.DEAD
+        # Once in parts, once to join them stem by stem; beyond that, as often as parts may be lost.
+        match await self._inbox.divide(taken, divided, 2 + self._max_attempts):
+            case "often":
+                await self._bury(taken, "the song was divided again and again: its parts are made, and cannot be found")
+                return Verdict.DEAD
+            case "again" | "cancelled":
+                await self._inbox.settle(taken, "waiting", refund=True)
+            case entered:
+                _log.info("%s", entered, extra={**_extra(taken), "parts": len(divided.parts)})
+        return Verdict.DIVIDED
+
     def _count(self, message: Message, verdict: Verdict, answer: Answer, seconds: float) -> None:
         if isinstance(message, Upload):
             age_s = time.time() - message.uploaded_ms / 1000
@@ -186,13 +211,17 @@ class Courier:
     async def _bury(self, taken: Taken, reason: str) -> None:
         """Make the job a dead letter and have it said where it matters."""
         news: Sequence[Reply | Callback] = ()
-        if self._news and isinstance(taken.message, Upload):
-            news = self._news.of_dead(taken.delivery, taken.message, reason)
+        upload = taken.message
+        if isinstance(upload, Wanted):  # the song is what dies
+            reason = f"{upload.name}: {reason}"
+            upload = upload.upload
+        if self._news and isinstance(upload, Upload):
+            news = self._news.of_dead(taken.delivery, upload, reason)
         if await self._inbox.settle(taken, "failed", error=reason, news=news) != "failed":
             return
         _log.error("dead letter: %s", reason, extra=_extra(taken))
-        if self._on_dead and isinstance(taken.message, Upload):
-            await self._on_dead(taken.message, reason)
+        if self._on_dead and isinstance(upload, Upload):
+            await self._on_dead(upload, reason)
 
 
 def _extra(taken: Taken) -> dict[str, str]:

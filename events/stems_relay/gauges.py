@@ -45,6 +45,8 @@ class Gauges(Collector):
         for number, line in enumerate(naming.LINES):
             dead, due, delayed, oldest = found[4 * number : 4 * number + 4]
             in_flight = sum(naming.kind(job) == line for job in delivering)
+            if line == naming.PART:  # by their place, which may be yet to come; those due later wait with the songs
+                due, delayed = due + delayed, 0
             states = {"waiting": due, "delayed": delayed, "delivering": in_flight, "dead": dead}
             for state in metrics.STATES:
                 metrics.QUEUE.labels(line, state).set(states[state])

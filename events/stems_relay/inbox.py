@@ -12,12 +12,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from stems import naming
-from stems.contract import Reply, Upload, is_new_object, records
+from stems.contract import Upload, is_new_object, records
+from stems.division import Divided, Wanted
 from stems.errors import BadNotification
 from stems.jobs import FINISHED_TTL_S
+from stems.reply import Reply
 from stems_relay import scripts
 from stems_relay.batch import Batch, Call
 from stems_relay.callback import Callback
+from stems_relay.parts import Parts
 
 # How long BLMOVE waits; the client's own timeout must be longer.
 _BLOCK_S = 2.0
@@ -31,7 +34,7 @@ DELAY_LIMIT_S = 3600.0
 # So many dead callbacks are kept: any uploader can name receivers that do not exist.
 _DEAD_CALLBACKS = 1000
 
-Message = Upload | Reply | Callback
+Message = Upload | Wanted | Reply | Callback
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class Inbox:
         self._settle = Batch(self._redis, scripts.SETTLE)
         self._bury = self._redis.register_script(scripts.BURY)
         self._beat = self._redis.register_script(scripts.BEAT)
+        self._parts = Parts(self._redis, self._delivering)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -135,6 +139,7 @@ class Inbox:
         """Take the next jobs of a line, `count` at most; else return the seconds until one is due, or None when nothing
         waits."""
         keys = [line, naming.ATTEMPTS, self._delivering, naming.RELAYS]
+        keys += [naming.PARTS, naming.PARTS_LATER] if line == naming.WAITING else []
         args: list[Any] = [self.name, secrets.token_hex(8), int(DELAY_LIMIT_S * 1000), min(count, _BATCH)]
         answer = await self._take(keys=keys, args=args)
         if not isinstance(answer, list):
@@ -168,6 +173,14 @@ class Inbox:
             taken.message.job, taken.delivery, state, error=error, delay_s=delay_s, refund=refund, news=news
         )
 
+    async def divide(self, taken: Taken, divided: Divided, most: int) -> str:
+        """Enter that a song goes on in parts, which enter the line; return `divided`, or what it is instead.
+
+        `again`, `cancelled`: settle it as a song that waits. `often`: it was divided `most` times before.
+        """
+        assert isinstance(taken.message, Upload)
+        return await self._parts.divide(taken.message, taken.delivery, divided, most)
+
     async def _move(
         self,
         job: str,
@@ -184,6 +197,8 @@ class Inbox:
         ttl_s = FINISHED_TTL_S if naming.kind(job) == naming.SONGS else 0
         kept = _DEAD_CALLBACKS if dead == naming.DEAD_CALLBACKS else 0
         delay_ms = "" if delay_s is None else int(1000 * min(delay_s, DELAY_LIMIT_S))
+        if naming.kind(job) == naming.PART:
+            return await self._parts.settle(job, delivery, to, delay_ms=delay_ms, refund=refund, error=error, news=news)
         keys = [naming.job_key(job), self._delivering, line, naming.ATTEMPTS, dead]
         keys += [naming.PACE]
         args: list[Any] = [job, delivery, to, delay_ms, int(refund), ttl_s, error, kept]
@@ -206,7 +221,7 @@ class Inbox:
 
     async def _say(self, silent_s: float, *, alive: bool) -> int:
         keys = [naming.RELAYS, naming.NOTIFICATIONS, naming.WAITING, naming.ATTEMPTS]
-        keys += [naming.REPLIES, naming.CALLBACKS]
+        keys += [naming.REPLIES, naming.CALLBACKS, naming.PARTS]
         return int(await self._beat(keys=keys, args=[self.name, int(silent_s * 1000), int(alive), FINISHED_TTL_S]))
 
     async def delivering(self) -> set[str]:
@@ -233,6 +248,8 @@ def _message(job: str, record: Any) -> Message:
     match naming.kind(job):
         case "replies":
             return Reply.from_record(job, record)
+        case naming.PART:
+            return Wanted.from_record(record)
         case "callbacks":
             return Callback.from_record(job, record)
         case _:

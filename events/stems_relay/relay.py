@@ -81,7 +81,7 @@ class Relay:
         )
         self._couriers = {"delivery": self._songs, "callbacks": callbacks}
         if settings.reply_sink:
-            sink = Sink(settings.reply_sink, settings.delivery_timeout_s, _REPLIES_AT_A_TIME)
+            sink = Sink((settings.reply_sink,), settings.delivery_timeout_s, _REPLIES_AT_A_TIME)
             limit = _REPLIES_AT_A_TIME
             self._couriers["replies"] = Courier(settings, self._inbox, sink, line=naming.REPLIES, limit=limit)
 

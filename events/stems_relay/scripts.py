@@ -11,7 +11,8 @@ whose stray jobs the relay puts back. Three rules hold everywhere:
   a script that begins with another, but lets one end that has begun to write; so the line still drains.
 """
 
-from stems import news
+from stems import moves, news
+from stems_relay import part_scripts
 
 # A relay that has missed so many is dead.
 SILENT_HEARTBEATS = 3
@@ -47,10 +48,12 @@ return payloads
 # and in which order they do, does not matter. It is known while it is in line (member of WAITING), being delivered
 # (member of its relay's set) or finished for this upload or a newer one. What the hash says alone does not count:
 # a job whose place in line was lost enters again. Whatever else stands at the key of a job is not ours.
+# While its parts are on their way it is known, too; those of an older upload leave the line.
 # KEYS: job hash, WAITING, DEAD, ATTEMPTS, RELAYS. ARGV: id, uploaded_ms, bucket, key, etag, record.
 # Returns new, again (it runs now and will run again), failed (a dead letter), cancelled or duplicate.
 CLAIM = (
     _NOW
+    + moves.DROP_PARTS
     + """
 local id, uploaded = ARGV[1], tonumber(ARGV[2])
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
@@ -68,10 +71,14 @@ then
   redis.call('HSET', KEYS[1], 'again', '1', unpack(fields))
   return 'again'
 end
+if redis.call('EXISTS', 'stems:parts:' .. id) == 1 then
+  if not newer then return 'duplicate' end
+  drop_parts(id)
+end
 if not newer and (state == 'failed' or state == 'cancelled') then return state end
 if not newer and (state == 'done' or state == 'gone' or state == 'dropped') then return 'duplicate' end
 redis.call('HDEL', KEYS[1], 'error', 'progress', 'left_s', 'songhash', 'again', 'relay', 'delivery', 'tries', 'cancel',
-  'reused', 'started_ms')
+  'reused', 'started_ms', 'rounds')
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'since_ms', place, 'updated_ms', now, unpack(fields))
 redis.call('PERSIST', KEYS[1])
 redis.call('HDEL', KEYS[4], id)
@@ -86,22 +93,35 @@ return 'new'
 # a song which kills whoever touches it is counted too. `delivery` names one delivery: only its own answer is entered,
 # not that of an earlier one by a relay that was paused. A job that is due later than anybody asks for was entered
 # before the clock was set back: it is due now. An upload that came before this delivery is served by it: `again` ends.
-# KEYS: WAITING, ATTEMPTS, delivering set, RELAYS. ARGV: relay, what the names of these deliveries begin with, the
-# longest wait that anybody asks for, ms, and how many jobs to take.
+# A part of a song goes before the songs of a later place; with no song due it need not wait for its place.
+# KEYS: WAITING, ATTEMPTS, delivering set, RELAYS; for songs PARTS, PARTS_LATER. ARGV: relay, what the names of these
+# deliveries begin with, the longest wait that anybody asks for, ms, and how many jobs to take.
 # Returns {id, delivery, attempts, tries, record} of each; where none is due, ms until one is, or nothing.
 TAKE = (
     _NOW
+    + part_scripts.ENDED
     + """
+for _, bounds in ipairs(KEYS[6] and {{'-inf', now}, {now + ARGV[3], '+inf'}} or {}) do
+  for _, part in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], bounds[1], bounds[2], 'LIMIT', 0, ARGV[4])) do
+    redis.call('ZREM', KEYS[6], part)
+    redis.call('ZADD', KEYS[5], redis.call('HGET', 'stems:job:' .. part, 'since_ms') or now, part)
+  end
+end
 local taken = {}
 while #taken < tonumber(ARGV[4]) do
-  local id, due = unpack(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES'))
+  local line = KEYS[1]
+  local id, due = unpack(redis.call('ZRANGE', line, 0, 0, 'WITHSCORES'))
+  local part, place = unpack(KEYS[5] and redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES') or {})
+  if part and (not id or tonumber(due) > now or tonumber(place) < tonumber(due)) then
+    line, id, due = KEYS[5], part, now
+  end
   if not id then break end
   local wait = due - now
   if wait > 0 and wait <= tonumber(ARGV[3]) then
     if #taken == 0 then return wait end
     break
   end
-  redis.call('ZREM', KEYS[1], id)
+  redis.call('ZREM', line, id)
   local key = 'stems:job:' .. id
   if redis.call('TYPE', key).ok == 'hash' and redis.call('HEXISTS', key, 'record') == 1 then
     redis.call('ZADD', KEYS[4], 'NX', now, ARGV[1])
@@ -113,6 +133,7 @@ while #taken < tonumber(ARGV[4]) do
     table.insert(taken, {id, delivery, attempts, tries, redis.call('HGET', key, 'record')})
   else
     redis.call('HDEL', KEYS[2], id)
+    if line == KEYS[5] then part_ended(id, id:match('^p(%x+)'), now) end
   end
 end
 return #taken > 0 and taken
@@ -123,7 +144,7 @@ return #taken > 0 and taken
 # callbacks) enters its line by the same step: nobody dies between the end of a song and the word of it. A song that
 # failed and was uploaded again meanwhile, or cancelled, has not ended so. A job that was cancelled meanwhile does not
 # wait again, unless it was uploaded again since. Of dead letters that strangers can make, the oldest go. What a
-# separation took is kept as the pace, of which estimates are made.
+# separation took, but in parts, is kept as the pace, of which estimates are made.
 # KEYS: job hash, delivering set, WAITING, ATTEMPTS, DEAD, PACE; for each message its hash and its line. ARGV: id,
 # delivery (empty: whichever it is), state (done, gone, failed or waiting), delay_ms (empty: to its old place in line),
 # refund, ttl_s, error, how many dead letters are kept (0: all); for each message its id, key and record.
@@ -162,8 +183,8 @@ if state == 'waiting' then
   redis.call('ZADD', KEYS[3], due, id)
   return state
 end
-local reused, started = unpack(redis.call('HMGET', KEYS[1], 'reused', 'started_ms'))
-if state == 'done' and reused == '0' and tonumber(started) then
+local reused, started, rounds = unpack(redis.call('HMGET', KEYS[1], 'reused', 'started_ms', 'rounds'))
+if state == 'done' and reused == '0' and tonumber(started) and not rounds then
   local took, before = math.max(now - started, 0) / 1000, tonumber(redis.pcall('GET', KEYS[6]))
   redis.call('SET', KEYS[6], before and 0.7 * before + 0.3 * took or took)
 end
@@ -213,8 +234,8 @@ tell('job', ARGV[1])
 # A relay says that it lives, or (alive = 0) that it ends; what relays hold that ended or fell silent goes back in line,
 # to its old place. Only an orderly end gives the attempt back. A heartbeat from the future was sent before the clock
 # was set back: it counts from now. What was cancelled meanwhile ends here.
-# KEYS: RELAYS, NOTIFICATIONS, WAITING, ATTEMPTS, REPLIES, CALLBACKS. ARGV: relay, silent_ms, alive, ttl_s of what was
-# cancelled.
+# KEYS: RELAYS, NOTIFICATIONS, WAITING, ATTEMPTS, REPLIES, CALLBACKS, PARTS. ARGV: relay, silent_ms, alive, ttl_s of
+# what was cancelled.
 # Returns the number taken back.
 BEAT = (
     _NOW
@@ -224,7 +245,7 @@ redis.call('ZADD', KEYS[1], ARGV[3] == '1' and now or 0, ARGV[1])
 for _, relay in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now + ARGV[2], '+inf')) do
   redis.call('ZADD', KEYS[1], now, relay)
 end
-local lines = {r = KEYS[5], w = KEYS[6]}
+local lines = {r = KEYS[5], w = KEYS[6], p = KEYS[7]}
 local count, silent = 0, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2], 'WITHSCORES')
 for i = 1, #silent, 2 do
   local relay, ended = silent[i], silent[i + 1] == '0'

@@ -6,7 +6,7 @@ The contract is Knative's (https://github.com/knative/specs/blob/main/specs/even
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from http.client import responses
@@ -14,7 +14,9 @@ from http.client import responses
 import aiohttp
 
 from stems import __version__, trace
-from stems.contract import SECRET_HEADER, TYPE_GONE, Reply, Upload
+from stems.contract import SECRET_HEADER, TYPE_DIVIDED, TYPE_GONE, Upload
+from stems.division import Wanted
+from stems.reply import Reply
 
 _REASON_LIMIT = 500
 _CONNECT_S = 5.0
@@ -26,12 +28,16 @@ class Verdict(Enum):
     """What an answer means. BUSY, AWAY and UNABLE: the song was not tried, which does not count as an attempt."""
 
     DONE = "done"
+    DIVIDED = "divided"  # the song goes on in parts
     GONE = "gone"  # the upload was removed or overwritten before its turn
     RETRY = "retry"  # this song failed and may succeed later
     BUSY = "busy"  # this song is being separated by somebody else
     AWAY = "away"  # nobody is there to take songs now
     UNABLE = "unable"  # the same by the sink's own word, unless it says so of this song alone
     DEAD = "dead"  # this song never succeeds
+
+
+_SAID = {TYPE_GONE: Verdict.GONE, TYPE_DIVIDED: Verdict.DIVIDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +53,13 @@ class Answer:
 
 
 class Sink:
-    """A client of one sink; one for the whole relay. It is made within the relay's loop."""
+    """A client of one sink; one for the whole relay. It is made within the relay's loop.
 
-    def __init__(self, url: str, timeout_s: float, max_in_flight: int, secret: str = "") -> None:
-        self._url = url
+    Of several addresses the one with the least to do gets the next event.
+    """
+
+    def __init__(self, urls: Sequence[str], timeout_s: float, max_in_flight: int, secret: str = "") -> None:
+        self._in_work = dict.fromkeys(urls, 0)
         self._secret = {SECRET_HEADER: secret} if secret else {}
         self._client = aiohttp.ClientSession(
             # Connections idle for longer may be closed by the other side just as the next event goes out.
@@ -64,26 +73,39 @@ class Sink:
         """Close the connections."""
         await self._client.close()
 
-    async def deliver(self, message: Upload | Reply) -> Answer:
-        """Post the event and read the answer; never raises, whatever the network or the sink does."""
+    async def deliver(self, message: Upload | Wanted | Reply, places: int = 0) -> Answer:
+        """Post the event and read the answer; never raises, whatever the network or the sink does.
+
+        A song may be divided among so many `places`; with none, nothing is said of it.
+        """
         try:
             headers, body = message.to_http()
+            if places and isinstance(message, Upload):
+                headers["ce-stemsplaces"] = str(places)
             if place := trace.here():
                 headers["traceparent"] = place.traceparent
         # The SDK raises errors of many types for a record that is no more than formally one.
         except Exception as error:
             return Answer(Verdict.DEAD, _line(f"no event can be made of this record: {error!r}"))
+        url = min(self._in_work, key=self._in_work.__getitem__)
+        self._in_work[url] += 1
         try:
-            async with self._client.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+            return await self._post(url, headers, body)
+        finally:
+            self._in_work[url] -= 1
+
+    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        try:
+            async with self._client.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 found = judge(response.status, response.headers, await response.read())
                 # It knows another secret, which is no fault of the song.
                 return replace(found, verdict=Verdict.AWAY) if self._secret and response.status == 401 else found
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return Answer(Verdict.AWAY, f"{self._url} cannot be reached: {error}")
+            return Answer(Verdict.AWAY, f"{url} cannot be reached: {error}")
         except TimeoutError:
-            return Answer(Verdict.RETRY, f"no answer from {self._url} in time")
+            return Answer(Verdict.RETRY, f"no answer from {url} in time")
         except (aiohttp.ClientError, OSError) as error:
-            return Answer(Verdict.RETRY, f"the connection to {self._url} broke off: {error!r}")
+            return Answer(Verdict.RETRY, f"the connection to {url} broke off: {error!r}")
         except ValueError as error:
             return Answer(Verdict.DEAD, _line(f"no request can be made of this event: {error}"))
 
@@ -91,7 +113,7 @@ class Sink:
 def judge(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     """Return what a response means. `headers` finds its names in any case."""
     if 200 <= status < 300:
-        verdict = Verdict.GONE if headers.get("ce-type") == TYPE_GONE else Verdict.DONE
+        verdict = _SAID.get(headers.get("ce-type", ""), Verdict.DONE)
         timings_s = {name: float(ms) / 1000 for name, ms in _TIMING.findall(headers.get("server-timing", ""))}
         return Answer(verdict, timings_s=timings_s, headers=headers, body=body)
     reason, retry_after_s = _reason(status, body), _retry_after_s(headers)

@@ -25,6 +25,9 @@ PRECISIONS = (EXACT, CLOSE, FAST)
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 DEVICES = (AUTO, CPU, CUDA)
 
+# What songs are divided for, beyond those that are long: events/README.md.
+THROUGHPUT, LATENCY = "throughput", "latency"
+
 # In place of a file: nobody is asked who he is.
 NO_TOKENS = "none"
 
@@ -41,6 +44,10 @@ def _url(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("not an http:// or https:// address")
     return value.rstrip("/")
+
+
+def _urls(value: str) -> tuple[str, ...]:
+    return tuple(map(_url, value.split()))
 
 
 def _webhook_secrets(value: str) -> Secrets:
@@ -131,7 +138,7 @@ class Settings:
     otlp_endpoint: str = _setting("OTEL_EXPORTER_OTLP_ENDPOINT", _url, "")
 
     # relay
-    sink: str = _setting("K_SINK", _url, "")
+    sink: tuple[str, ...] = _setting("K_SINK", _urls, "", empty=())
     reply_sink: str = _setting("STEMS_REPLY_SINK", _url, "")
     callback: str = _setting("STEMS_CALLBACK", address.callback_url, "", secret=True)
     callback_secret: Secrets = _setting("STEMS_CALLBACK_SECRET", _webhook_secrets, "", secret=True, empty=())
@@ -140,6 +147,7 @@ class Settings:
     callback_attempts: int = _setting("STEMS_CALLBACK_ATTEMPTS", _count(1), "20")
     callback_timeout_s: float = _setting("STEMS_CALLBACK_TIMEOUT_S", _number(0.1), "10")
     max_in_flight: int = _setting("STEMS_MAX_IN_FLIGHT", _count(1), "1")
+    divide: str = _setting("STEMS_DIVIDE", _one_of(THROUGHPUT, LATENCY), THROUGHPUT)
     max_attempts: int = _setting("STEMS_MAX_ATTEMPTS", _count(1), "5")
     delivery_timeout_s: float = _setting("STEMS_DELIVERY_TIMEOUT_S", _number(1), "600")
     backoff_s: float = _setting("STEMS_BACKOFF_S", _number(0.01), "1")
@@ -163,7 +171,8 @@ class Settings:
     precision: str = _setting("STEMS_PRECISION", _one_of(*PRECISIONS), EXACT)
     device: str = _setting("STEMS_DEVICE", _one_of(*DEVICES), AUTO)
     lease_s: float = _setting("STEMS_LEASE_S", _number(1), "20")
-    max_duration_s: float = _setting("STEMS_MAX_DURATION_S", _number(0), "3600")
+    max_duration_s: float = _setting("STEMS_MAX_DURATION_S", _number(0), "43200")
+    part_s: float = _setting("STEMS_PART_S", _number(0), "300")
     max_bytes: int = _setting("STEMS_MAX_BYTES", _count(0), str(5 << 30))
 
     # tracks
@@ -183,6 +192,7 @@ class Settings:
     notify_targets: str = _setting("STEMS_NOTIFY_TARGETS", _text, "FAST,DURABLE")
     keep_uploads_days: int = _setting("STEMS_KEEP_UPLOADS_DAYS", _count(0), "0")
     keep_output_days: int = _setting("STEMS_KEEP_OUTPUT_DAYS", _count(0), "0")
+    keep_parts_days: int = _setting("STEMS_KEEP_PARTS_DAYS", _count(1), "2")
     abort_multipart_days: int = _setting("STEMS_ABORT_MULTIPART_DAYS", _count(1), "1")
 
     @classmethod

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 
+from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event, to_binary_event
 from cloudevents.core.v1.event import CloudEvent
 
@@ -23,6 +24,9 @@ _TYPE_PREFIX = "com.amazonaws.s3."
 TYPE_SEPARATED = "dev.stems.track.separated"
 TYPE_GONE = "dev.stems.upload.gone"
 TYPE_FAILED = "dev.stems.song.failed"
+TYPE_DIVIDED = "dev.stems.song.divided"
+TYPE_PART = "dev.stems.part.wanted"
+TYPE_PART_DONE = "dev.stems.part.done"
 
 # By this the function `separate` knows the relay (STEMS_SINK_SECRET).
 SECRET_HEADER = "stems-secret"
@@ -56,9 +60,9 @@ class Upload:
             # MinIO's sequencer is the modification time in nanoseconds, in hex.
             uploaded_ms = int(sequencer, 16) // 1_000_000 if sequencer else _milliseconds(record["eventTime"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise BadNotification(f"not an S3 event record: {error!r} in {_short(record)}") from error
+            raise BadNotification(f"not an S3 event record: {error!r} in {short(record)}") from error
         if not all(isinstance(text, str) and text for text in (bucket, encoded, etag)) or uploaded_ms > _LAST_MS:
-            raise BadNotification(f"not an S3 event record: no bucket, key, etag or time in {_short(record)}")
+            raise BadNotification(f"not an S3 event record: no bucket, key, etag or time in {short(record)}")
         return cls(bucket, unquote_plus(encoded), etag, uploaded_ms, record)
 
     @classmethod
@@ -118,7 +122,7 @@ class Upload:
                 "subject": self.key,
                 "time": datetime.fromtimestamp(self.uploaded_ms / 1000, UTC),
                 "datacontenttype": "application/json",
-                **_traced(),
+                **traced(),
             },
             dict(record),
         )
@@ -175,38 +179,48 @@ def to_http(event: CloudEvent) -> tuple[dict[str, str], bytes]:
     return dict(message.headers), bytes(message.body)
 
 
-def from_http(headers: Mapping[str, str], body: bytes) -> tuple[Upload, trace.Place]:
-    """Read the upload, and where its trace stands, from a CloudEvent in binary or structured mode.
-
-    Raises BadNotification.
-    """
+def event_of(headers: Mapping[str, str], body: bytes) -> BaseCloudEvent:
+    """Read a CloudEvent in binary or structured mode, of any type. Raises BadNotification."""
     headers = {name.lower(): value for name, value in headers.items()}
-    structured = _is_structured(headers)
+    structured = is_structured(headers)
     # The SDK invents an id where there is none, which would make every delivery a new event.
     if not structured and "ce-id" not in headers:
         raise BadNotification("not a CloudEvent: no ce-id header and no application/cloudevents+json body")
     try:
         event = from_http_event(HTTPMessage(headers, body))
-        data, kind = event.get_data(), event.get_type()
+        event.get_data(), event.get_type()
         if structured and not json.loads(body).get("id"):
             raise ValueError("no id")
     # The SDK raises JSONDecodeError, AttributeError, ValueError and its own errors, depending on the mistake.
     except Exception as error:
         raise BadNotification(f"not a CloudEvent: {error}") from error
+    return event
+
+
+def from_http(headers: Mapping[str, str], body: bytes) -> tuple[Upload, trace.Place]:
+    """Read the upload, and where its trace stands, from a CloudEvent. Raises BadNotification."""
+    event = event_of(headers, body)
+    data, kind = event.get_data(), event.get_type()
     if not isinstance(data, dict) or kind not in _TYPES:
-        raise BadNotification(f"an event of type {kind!r} with {_short(data)}: not an upload")
-    upload, carried = Upload.from_record(data), event.get_extension("traceparent")
-    carried = carried if isinstance(carried, str) else None
+        raise BadNotification(f"an event of type {kind!r} with {short(data)}: not an upload")
+    upload = Upload.from_record(data)
+    return upload, place_of(event, upload, headers)
+
+
+def place_of(event: BaseCloudEvent, upload: Upload, headers: Mapping[str, str]) -> trace.Place:
+    """Return where an event about `upload` stands in its trace; `headers`: those of the request that brought it."""
+    carried = event.get_extension("traceparent")
+    asked = next((value for name, value in headers.items() if name.lower() == "traceparent"), None)
     # Whoever made the event names it; where nobody says which trace it is of, the upload does, as with the relay.
-    place = trace.place(event.get_id(), upload.bucket, carried, headers.get("traceparent"))
-    return upload, place
+    return trace.place(event.get_id(), upload.bucket, carried if isinstance(carried, str) else None, asked)
 
 
-def _is_structured(headers: Mapping[str, str]) -> bool:
+def is_structured(headers: Mapping[str, str]) -> bool:
+    """Tell whether the whole event is in the body; names of headers in lower case."""
     return headers.get("content-type", "").lower().startswith("application/cloudevents+json")
 
 
-def _traced() -> dict[str, str]:
+def traced() -> dict[str, str]:
     """Return the attribute of the distributed tracing extension, within a span."""
     place = trace.here()
     return {"traceparent": place.traceparent} if place and place.traceparent else {}
@@ -222,67 +236,10 @@ def reply(kind: str, upload: Upload, data: Mapping[str, Any]) -> CloudEvent:
             "subject": upload.key,
             "time": datetime.now(UTC),
             "datacontenttype": "application/json",
-            **_traced(),
+            **traced(),
         },
         dict(data),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The event with which a function answered, as it came in HTTP: it is passed on without being read.
-
-    `job`: its id in the line; `key`: the subject, for people.
-    """
-
-    job: str
-    key: str
-    headers: Mapping[str, str]
-    body: bytes
-
-    @classmethod
-    def from_http(cls, delivery: str, key: str, headers: Mapping[str, str], body: bytes) -> "Reply | None":
-        """Read the answer to a delivery of the upload `key`; None where it is no CloudEvent."""
-        kept = {name.lower(): value for name, value in headers.items()}
-        kept = {name: value for name, value in kept.items() if name.startswith("ce-") or name == "content-type"}
-        binary = {"ce-id", "ce-source", "ce-specversion", "ce-type"} <= kept.keys()
-        return cls(naming.reply_id(delivery), key, kept, body) if binary or _is_structured(kept) else None
-
-    @classmethod
-    def from_record(cls, job: str, record: Mapping[str, Any]) -> "Reply":
-        """Read what `record` wrote. Raises BadNotification."""
-        try:
-            body = str(record["body"]).encode(errors="surrogateescape")
-            return cls(job, str(record["key"]), dict(record["headers"]), body)
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadNotification(f"not a reply: {error!r} in {_short(record)}") from error
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """The reply as plain data, ready for JSON; the body may be anything."""
-        body = self.body.decode(errors="surrogateescape")
-        return {"key": self.key, "headers": dict(self.headers), "body": body}
-
-    @property
-    def place(self) -> trace.Place:
-        """Where the event's trace stands."""
-        event_id, source, carried = self._attributes()
-        return trace.place(event_id, source, carried)
-
-    def _attributes(self) -> tuple[str, str, str | None]:
-        """Return id, source and traceparent."""
-        found: Mapping[str, Any] = {name.removeprefix("ce-"): value for name, value in self.headers.items()}
-        if _is_structured(self.headers):
-            try:
-                read = json.loads(self.body)
-            except (ValueError, RecursionError):
-                read = None
-            found = read if isinstance(read, dict) else {}
-        return str(found.get("id", self.job)), str(found.get("source", "")), str(found.get("traceparent", ""))
-
-    def to_http(self) -> tuple[dict[str, str], bytes]:
-        """Return headers and body of the event."""
-        return dict(self.headers), self.body
 
 
 def _milliseconds(time: str) -> int:
@@ -294,6 +251,7 @@ def _iso(milliseconds: int) -> str:
     return stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _short(data: object) -> str:
+def short(data: object) -> str:
+    """Return the beginning of some data as text, for people."""
     text = json.dumps(data, default=str)
     return text if len(text) <= 200 else text[:200] + "…"

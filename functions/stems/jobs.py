@@ -13,9 +13,9 @@ from typing import Any
 
 import redis
 
-from stems import contract, moves, naming, paging
+from stems import announced, contract, moves, naming, paging
 from stems.config import Settings
-from stems.errors import BadNotification, StateUnavailable, UnknownJob, UnknownTrack
+from stems.errors import StateUnavailable, UnknownJob, UnknownTrack
 
 # A finished job is kept this long, to know a late second announcement of its upload.
 FINISHED_TTL_S = 24 * 3600
@@ -122,16 +122,28 @@ class Jobs:
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client  # redis-py's types do not know of decode_responses
         self._update = client.register_script(moves.UPDATE)
+        self._begin = client.register_script(moves.BEGIN)
+        self._part = client.register_script(moves.PART)
         self._retry = client.register_script(moves.RETRY)
         self._drop = client.register_script(moves.DROP)
         self._cancel = client.register_script(moves.CANCEL)
         self._expect = client.register_script(moves.EXPECT)
 
+    def begin(self, job: str) -> bool:
+        """Say that a worker has a song now. Returns whether the job was cancelled."""
+        with translated():
+            return bool(self._begin(keys=[naming.job_key(job)], args=[job, now_ms()]))
+
     def update(self, job: str, **values: str | int | float) -> bool:
         """Set fields of a job, if there still is one: an expired one must not come back as a fragment.
 
-        Returns whether the job was cancelled: then nothing is set.
+        Returns whether the job was cancelled: then nothing is set. Of a part, only its progress is told, as the song's.
         """
+        if naming.kind(job) == naming.PART:
+            song = naming.song_of_part(job)
+            with translated():
+                args = [job, values["progress"], now_ms(), song]
+                return bool(self._part(keys=[naming.job_key(song), naming.parts_key(song)], args=args))
         fields = {**values, "updated_ms": now_ms()}
         with translated():
             args = [job, *(item for pair in fields.items() for item in pair)]
@@ -184,14 +196,14 @@ class Jobs:
         return float(text) if text else None
 
     def running(self) -> list[Job]:
-        """Return the songs that are being delivered."""
+        """Return the songs that are being delivered, and those whose parts are on their way."""
         with translated():
             relays = self._redis.zrange(naming.RELAYS, 0, -1)
             pipe = self._redis.pipeline(transaction=False)
+            pipe.zrange(naming.DIVIDED, 0, -1)
             for relay in relays:
                 pipe.smembers(naming.delivering_key(relay))
-            delivering = set().union(*pipe.execute())
-            return self._load(sorted(job for job in delivering if naming.kind(job) == naming.SONGS))
+            return self._load(_songs(pipe.execute()))
 
     def view(self, limit: int = 100) -> QueueView:
         """Return what waits (oldest first), runs and failed (newest first), each list cut at `limit`."""
@@ -202,10 +214,11 @@ class Jobs:
             pipe.zrange(naming.WAITING, 0, limit - 1)
             pipe.zrevrange(naming.DEAD, 0, limit - 1)
             pipe.lrange(naming.NOTIFICATIONS, 0, limit - 1)
+            pipe.zrange(naming.DIVIDED, 0, -1)
             for relay in relays:
                 pipe.smembers(naming.delivering_key(relay))
             waiting, failed, waiting_ids, failed_ids, payloads, *delivering = pipe.execute()
-            running_ids = sorted(job for job in set().union(*delivering) if naming.kind(job) == naming.SONGS)
+            running_ids = _songs(delivering)
             found = {job.id: job for job in self._load([*waiting_ids, *running_ids[:limit], *failed_ids])}
         unread_jobs = [job for job in _unread(payloads) if job.id not in found]
         return QueueView(
@@ -275,16 +288,13 @@ def _identity(upload: contract.Upload) -> list[str | int]:
     return [upload.uploaded_ms, upload.bucket, upload.key, upload.etag]
 
 
+def _songs(found: Iterable[Iterable[str]]) -> list[str]:
+    """Return the songs among the ids found; what else is on its way has ids of another kind."""
+    return sorted(job for job in set().union(*found) if naming.kind(job) == naming.SONGS)
+
+
 def _unread(payloads: list[str]) -> Iterator[Job]:
     """Read the jobs that MinIO has announced and no relay has taken yet, each once."""
-    seen: set[str] = set()
-    for payload in payloads:
-        try:
-            uploads = [contract.Upload.from_record(record) for record in contract.records(payload.encode())]
-        except BadNotification:
-            continue  # the relay will keep it as a dead letter
-        for upload in uploads:
-            if upload.job not in seen:
-                seen.add(upload.job)
-                data = {"bucket": upload.bucket, "key": upload.key, "etag": upload.etag}
-                yield Job.from_hash(upload.job, {**data, "uploaded_ms": str(upload.uploaded_ms)}, None)
+    for upload in announced.uploads(payloads):
+        data = {"bucket": upload.bucket, "key": upload.key, "etag": upload.etag}
+        yield Job.from_hash(upload.job, {**data, "uploaded_ms": str(upload.uploaded_ms)}, None)

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 LINES = tuple(naming.LINES)
-VERDICTS = ("done", "gone", "retry", "busy", "away", "unable", "dead")
+VERDICTS = ("done", "divided", "gone", "retry", "busy", "away", "unable", "dead")
 STATES = ("waiting", "delayed", "delivering", "dead")
 # Of `separate`, by its own word.
 STAGES = ("fetch", "decode", "separate", "encode", "put")

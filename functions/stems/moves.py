@@ -1,6 +1,35 @@
 """The Lua scripts by which jobs change, but for those of the relay (stems_relay.scripts): each is one step in Redis."""
 
-from stems import news
+from stems import naming, news
+
+# The parts of a song leave the line. Those that are being delivered find, when they end, that nobody wants them.
+DROP_PARTS = f"""
+local function drop_parts(song)
+  local key = 'stems:parts:' .. song
+  for _, part in ipairs(redis.call('HKEYS', key)) do
+    redis.call('ZREM', '{naming.PARTS}', part)
+    redis.call('ZREM', '{naming.PARTS_LATER}', part)
+    redis.call('HDEL', '{naming.ATTEMPTS}', part)
+    redis.call('DEL', 'stems:job:' .. part)
+  end
+  redis.call('ZREM', '{naming.DIVIDED}', song)
+  return redis.call('DEL', key) == 1
+end
+"""
+
+# Behind news.LUA: enters the progress of a divided song, the sum of its parts. One part of `count` is (end - begin) /
+# count of it; what is not on its way any more is done.
+SUM = """
+local function sum(song, now)
+  local key = 'stems:job:' .. song
+  local before, finish, count = unpack(redis.call('HMGET', key, 'progress', 'parts_end', 'parts_share'))
+  local left = 0
+  for _, done in ipairs(redis.call('HVALS', 'stems:parts:' .. song)) do left = left + 1 - done end
+  local progress = math.max(tonumber(finish or 1) - tonumber(count or 0) * left, 0)
+  redis.call('HSET', key, 'progress', string.format('%.4f', progress), 'updated_ms', now)
+  if math.floor(100 * (tonumber(before) or 0)) ~= math.floor(100 * progress) then tell('job', song) end
+end
+"""
 
 # What was cancelled says so until it has ended, whatever its worker tells meanwhile. Progress is news in steps of 1 %.
 # Returns 1 if the job was cancelled.
@@ -20,17 +49,51 @@ return 0
 """
 )
 
-# A job that waits leaves the line; of one that is being delivered its worker is told, and SETTLE does not let it wait
-# again. Of one that is only announced (ARGV from uploaded_ms on) it is noted, for CLAIM, that nothing is to be done.
-# What remains is known by CLAIM for a while; the tag on the upload is for ever.
+# A worker has the song. Of one that goes on in parts it is not the start.
+# KEYS: job hash. ARGV: id, now. Returns 1 if the job was cancelled.
+BEGIN = (
+    news.LUA
+    + """
+local known, cancel, rounds = unpack(redis.call('HMGET', KEYS[1], 'state', 'cancel', 'rounds'))
+if cancel then return 1 end
+if not known then return 0 end
+redis.call('HSET', KEYS[1], 'state', 'separating', 'updated_ms', ARGV[2], 'error', '')
+if not rounds then redis.call('HSET', KEYS[1], 'started_ms', ARGV[2], 'progress', 0, 'left_s', '') end
+tell('job', ARGV[1])
+return 0
+"""
+)
+
+# A worker tells how far a part is. The song's progress goes from `begin` to `end` while its parts are made; one that is
+# not on its way (after Redis lost its data, say) tells nothing. In steps of 1 % it is news.
+# KEYS: job hash of the song, PARTS of the song. ARGV: part, progress, now, song.
+# Returns 1 if the song was cancelled or failed: the part is not wanted any more.
+PART = (
+    news.LUA
+    + SUM
+    + """
+local state, cancel = unpack(redis.call('HMGET', KEYS[1], 'state', 'cancel'))
+if cancel or state == 'cancelled' or state == 'failed' or state == 'dropped' then return 1 end
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+sum(ARGV[4], ARGV[3])
+return 0
+"""
+)
+
+# A job that waits, or whose parts are on their way, leaves the line; of one that is being delivered its worker is told,
+# and SETTLE does not let it wait again. Of one that is only announced (ARGV from uploaded_ms on) it is noted, for
+# CLAIM, that nothing is to be done. What remains is known by CLAIM for a while; the tag on the upload is for ever.
 # KEYS: job hash, WAITING, ATTEMPTS. ARGV: id, ttl_s, now, uploaded_ms, bucket, key, etag (or none of the last four).
 # Returns cancelled, or the state in which nothing can be cancelled; nothing when no such job is known.
 CANCEL = (
     news.LUA
+    + DROP_PARTS
     + """
 local id = ARGV[1]
 local state, relay, uploaded = unpack(redis.call('HMGET', KEYS[1], 'state', 'relay', 'uploaded_ms'))
-local waits = redis.call('ZREM', KEYS[2], id) == 1
+local parted = drop_parts(id)
+local waits = redis.call('ZREM', KEYS[2], id) == 1 or parted
 if not waits and relay and redis.call('SISMEMBER', 'stems:delivering:' .. relay, id) == 1 then
   redis.call('HDEL', KEYS[1], 'again')
   redis.call('HSET', KEYS[1], 'cancel', '1', 'state', 'cancelled', 'updated_ms', ARGV[3])
@@ -59,7 +122,7 @@ EXPECT = (
     + """
 local id = ARGV[1]
 local known, relay = unpack(redis.call('HMGET', KEYS[1], 'uploaded_ms', 'relay'))
-if redis.call('ZSCORE', KEYS[2], id) then return 0 end
+if redis.call('ZSCORE', KEYS[2], id) or redis.call('EXISTS', 'stems:parts:' .. id) == 1 then return 0 end
 if relay and redis.call('SISMEMBER', 'stems:delivering:' .. relay, id) == 1 then return 0 end
 if known and tonumber(known) >= tonumber(ARGV[4]) then return 0 end
 redis.call('ZREM', KEYS[3], id)

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 QUEUE_BUCKET = "queue"
 OUTPUT_BUCKET = "output"
+PARTS_FOLDER = "parts/"  # in `output`: what there is of songs that are divided
 
 NOTIFICATIONS = "stems:notifications"  # list, RPUSHed by MinIO
 WAITING = "stems:waiting"  # zset: job id by the time it is due, ms
@@ -15,6 +16,9 @@ REPLIES = "stems:replies"  # zset: as WAITING, of replies
 DEAD_REPLIES = "stems:replies:dead"  # zset: as DEAD, of replies
 CALLBACKS = "stems:callbacks"  # zset: as WAITING, of callbacks
 DEAD_CALLBACKS = "stems:callbacks:dead"  # zset: as DEAD, of callbacks
+PARTS = "stems:parts"  # zset: parts of songs that wait, by their place in line, ms
+PARTS_LATER = "stems:parts:later"  # zset: parts that failed, by the time they are due again, ms
+DIVIDED = "stems:divided"  # zset: songs whose parts are on their way, by the time of their division, ms
 RELAYS = "stems:relays"  # zset: relay by its last heartbeat, ms
 SWEEP_LOCK = "stems:sweep"  # string: the relay that sweeps now
 TRACKS = "stems:tracks"  # zset: song hash by creation, ms
@@ -27,9 +31,10 @@ PACE = "stems:pace"  # string: seconds that a song takes, of late
 LOG_TAIL = "logging"  # list: the newest log lines of all parts
 
 # What stands in line, by its kind: under which keys it waits and lies dead.
-SONGS = "songs"
+SONGS, PART = "songs", "parts"
 LINES = {
     SONGS: (WAITING, DEAD),
+    PART: (PARTS, "stems:parts:dead"),  # never filled: a part that fails is the dead letter of its song
     "replies": (REPLIES, DEAD_REPLIES),
     "callbacks": (CALLBACKS, DEAD_CALLBACKS),
 }
@@ -61,9 +66,19 @@ def callback_id(delivery: str, whose: str) -> str:
     return f"w{delivery}{whose}"
 
 
+def part_id(job: str, plan: str, name: str) -> str:
+    """Return the identity of a part of a divided song: `part-<n>`, or `join-<stem>`, of the plan `plan`."""
+    return f"p{job}.{plan}.{name}"
+
+
+def song_of_part(part: str) -> str:
+    """Return the identity of the song that a part is of."""
+    return part[1:].partition(".")[0]
+
+
 def kind(job: str) -> str:
-    """Return what an id in line is of: `songs`, `replies` or `callbacks`."""
-    return {"r": "replies", "w": "callbacks"}.get(job[:1], SONGS)
+    """Return what an id in line is of: `songs`, `parts`, `replies` or `callbacks`."""
+    return {"p": PART, "r": "replies", "w": "callbacks"}.get(job[:1], SONGS)
 
 
 def lines(job: str) -> tuple[str, str]:
@@ -86,6 +101,11 @@ def delivering_key(relay: str) -> str:
     return f"stems:delivering:{relay}"
 
 
+def parts_key(job: str) -> str:
+    """Return the key of the hash of a song's parts that are on their way: the progress of each."""
+    return f"stems:parts:{job}"
+
+
 def track_key(songhash: str) -> str:
     """Return the key of the copy of a track record in the index."""
     return f"stems:track:{songhash}"
@@ -104,6 +124,11 @@ def peaks_object(songhash: str) -> str:
 def record_object(songhash: str) -> str:
     """Return the object name of a track record in the bucket `output`."""
     return f"{songhash}.json"
+
+
+def part_folder(songhash: str, plan: str = "") -> str:
+    """Return where in the bucket `output` all parts of a song are, or those of one plan; it ends with a slash."""
+    return f"{PARTS_FOLDER}{songhash}/" + (f"{plan}/" if plan else "")
 
 
 def songhash_of_record(name: str) -> str | None:

@@ -14,6 +14,7 @@ import urllib3
 from minio import Minio
 from minio.commonconfig import Tags
 from minio.datatypes import Object
+from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.response import BaseHTTPResponse
 
@@ -24,6 +25,7 @@ from stems.errors import BadAudio, ObjectGone, StorageUnavailable, UnknownTrack
 from stems.record import Stem, Track
 
 _CHUNK = 1 << 20
+_STREAMED = 16 << 20  # bytes of a stream at a time; S3 takes 10,000 of these
 _MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchVersion"})
 _CHANGED = frozenset({"PreconditionFailed"})
 # A tag's value may hold these beside letters and digits, 256 characters at most (S3 API, PutObjectTagging).
@@ -146,10 +148,26 @@ class Storage:
         query: dict[str, Any] = {f"response-{header.lower()}": value for header, value in headers.items()}
         return public.presigned_get_object(naming.OUTPUT_BUCKET, name, timedelta(seconds=expires_s), query)
 
-    def open(self, name: str) -> BaseHTTPResponse:
-        """Open an object of `output`; as `open_stem`. Raises ObjectGone."""
+    def open(self, name: str, offset: int = 0, length: int = 0) -> BaseHTTPResponse:
+        """Open an object of `output`, or `length` bytes of it; as `open_stem`. Raises ObjectGone."""
         with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
-            return self._client.get_object(naming.OUTPUT_BUCKET, name)
+            return self._client.get_object(naming.OUTPUT_BUCKET, name, offset, length)
+
+    def put_stream(self, name: str, stream: BinaryIO) -> None:
+        """Store what `stream` yields, of any length, in `output`; what its `read` raises leaves nothing there."""
+        with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
+            self._client.put_object(naming.OUTPUT_BUCKET, name, stream, -1, part_size=_STREAMED)
+
+    def names(self, folder: str) -> list[str]:
+        """List the objects of `output` whose names begin with `folder`, which ends with a slash."""
+        with translated(f"{naming.OUTPUT_BUCKET}/{folder}"):
+            return [item.object_name or "" for item in self._client.list_objects(naming.OUTPUT_BUCKET, prefix=folder)]
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects of `output`; those that are not there are no error."""
+        with translated(f"the bucket {naming.OUTPUT_BUCKET}"):
+            for error in self._client.remove_objects(naming.OUTPUT_BUCKET, map(DeleteObject, names)):
+                raise StorageUnavailable(f"{naming.OUTPUT_BUCKET}/{error.name}: MinIO answers {error.code}")
 
     def has_record(self, songhash: str) -> bool:
         """Tell whether a track has a record."""
@@ -177,7 +195,8 @@ class Storage:
     def records(self) -> Iterator[str]:
         """List the song hashes of all track records."""
         with translated(f"the bucket {naming.OUTPUT_BUCKET}"):
-            for item in self._client.list_objects(naming.OUTPUT_BUCKET, recursive=True):
+            # Not recursive: the folder of parts may hold more objects than there are tracks.
+            for item in self._client.list_objects(naming.OUTPUT_BUCKET):
                 songhash = naming.songhash_of_record(item.object_name or "")
                 if songhash:
                     yield songhash

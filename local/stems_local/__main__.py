@@ -60,10 +60,11 @@ def demo_command(state: Path, song: Path | None, out: Path) -> None:
 
 
 @main.command()
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="So many songs, or parts of a song, at a time.")
 @click.pass_obj
-def up(state: Path) -> None:
+def up(state: Path, workers: int) -> None:
     """Run the pipeline in the foreground until Ctrl-C."""
-    env_file, stack = state / "env", Stack(state / "state", _programs(), overrides=_own_settings())
+    env_file, stack = state / "env", Stack(state / "state", _programs(), overrides=_own_settings(), workers=workers)
     try:
         with _running(stack):
             try:

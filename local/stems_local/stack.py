@@ -21,10 +21,11 @@ from pathlib import Path
 
 from stems import naming
 from stems.errors import ConfigError, StemsError
+from stems_local.ports import free_ports, is_free
 from stems_local.programs import Programs
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-_PORTS = ("minio", "redis", "separate", "tracks")
+_PORTS = ("minio", "redis", "tracks")
 _USERS = ("separate", "tracks", "relay", "uploader")
 # Of events/users.conf.
 _REDIS_USERS = ("minio", "relay", "separate", "tracks", "logs", "admin")
@@ -37,11 +38,15 @@ _STOP_S = 30.0
 
 @dataclass
 class Stack:
-    """One pipeline whose state lives in `root`. `overrides` are settings for all its processes."""
+    """One pipeline whose state lives in `root`. `overrides` are settings for all its processes.
+
+    `workers`: so many processes of `separate`, which share the machine's cores.
+    """
 
     root: Path
     programs: Programs
     overrides: Mapping[str, str] = field(default_factory=dict)
+    workers: int = 1
     ports: dict[str, int] = field(init=False)
     keys: dict[str, str] = field(init=False)
     _supervisor: subprocess.Popen[bytes] | None = field(init=False, default=None)
@@ -55,12 +60,18 @@ class Stack:
         redis_users = (f"redis-{user}" for user in _REDIS_USERS)
         made = {name: secrets.token_hex(16) for name in ("root", "callback", "sink", *_USERS, *redis_users)}
         self.keys = made | known.get("keys", {})
-        self.ports = known.get("ports") or _free_ports()
+        self.ports = known.get("ports", {})
+        self.ports |= free_ports({*_PORTS, *self._separate} - {*self.ports})
         self._save()
 
     def _save(self) -> None:
         self._identity.touch(mode=0o600)
         self._identity.write_text(json.dumps({"ports": self.ports, "keys": self.keys}))
+
+    @property
+    def _separate(self) -> tuple[str, ...]:
+        """The names of the workers."""
+        return ("separate", *(f"separate-{number}" for number in range(2, self.workers + 1)))
 
     @property
     def _identity(self) -> Path:
@@ -98,16 +109,19 @@ class Stack:
             # On a laptop whoever is called is on it, too.
             "STEMS_CALLBACK_NETWORKS": "127.0.0.0/8, ::1/128",
             "STEMS_CALLBACK_SECRET": f"whsec_{self.keys['callback']}",
-            "K_SINK": f"http://127.0.0.1:{self.ports['separate']}/",
+            "K_SINK": " ".join(f"http://127.0.0.1:{self.ports[name]}/" for name in self._separate),
+            "STEMS_MAX_IN_FLIGHT": str(self.workers),
         }
         if user in {"relay", "separate"}:
             settings["STEMS_SINK_SECRET"] = self.keys["sink"]
+        if self.workers > 1:
+            settings["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.workers))
         return {**settings, **self.overrides}
 
     def command(self, part: str) -> list[str]:
         """Return what starts the relay or a function. Tests of the images start a container instead."""
-        stems = str(Path(sys.executable).parent / "stems")
-        return [stems, "relay"] if part == "relay" else [stems, "serve", part, "--port", str(self.ports[part])]
+        stems, function = str(Path(sys.executable).parent / "stems"), part.partition("-")[0]
+        return [stems, "relay"] if part == "relay" else [stems, "serve", function, "--port", str(self.ports[part])]
 
     def running(self) -> bool:
         """Tell whether a supervisord runs on this state, started by whomever."""
@@ -130,7 +144,8 @@ class Stack:
             self._wait(f"{self.s3_url}/minio/health/live", "minio")
             self.configure_minio()
             self.control("start", "pipeline:*")
-            self._wait(f"http://127.0.0.1:{self.ports['separate']}/health/ready", "separate")
+            for name in self._separate:
+                self._wait(f"http://127.0.0.1:{self.ports[name]}/health/ready", name)
             self._wait(f"{self.tracks_url}/health/ready", "tracks")
         except BaseException:
             self.stop()
@@ -156,14 +171,14 @@ class Stack:
     def _check_ports(self) -> None:
         """Take other ports where ours are taken by a stranger; refuse where it may be a part of an earlier run."""
         deadline = time.monotonic() + _STOP_S / 3
-        while taken := [port for port in self.ports.values() if not _is_free(port)]:
+        while taken := [port for port in self.ports.values() if not is_free(port)]:
             if time.monotonic() > deadline:
                 # Two MinIOs or Redises on the same files would destroy them.
                 if not _LEASH:
                     raise ConfigError(
                         f"port {taken[0]} is taken, perhaps by what is left of a killed run: end it first"
                     )
-                self.ports = _free_ports()
+                self.ports = free_ports(self.ports)
                 self._save()
                 return
             time.sleep(0.1)
@@ -238,9 +253,11 @@ class Stack:
         address = f"127.0.0.1:{ports['minio']}"
         command = [self.programs.minio, "server", str(self.root / "minio"), "--quiet", "--address", address]
         yield _program("minio", command, self._minio_environ(), autostart=True)
-        yield "[group:pipeline]\nprograms=separate,tracks,relay\npriority=20"
-        for name in ("separate", "tracks", "relay"):
-            yield _program(name, self.command(name), {**self.environ(name), "TMPDIR": str(self.root / "tmp")})
+        parts = (*self._separate, "tracks", "relay")
+        yield f"[group:pipeline]\nprograms={','.join(parts)}\npriority=20"
+        for name in parts:
+            environ = self.environ(name.partition("-")[0])
+            yield _program(name, self.command(name), {**environ, "TMPDIR": str(self.root / "tmp")})
 
     def _minio_environ(self) -> dict[str, str]:
         address = f"127.0.0.1:{self.ports['redis']}"
@@ -276,25 +293,3 @@ def _escaped(text: str) -> str:
 def _control_socket(root: Path) -> Path:
     """Return the path of supervisord's socket: outside `root`, since such a path has 107 characters at most."""
     return Path("/tmp") / f"stems-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.sock"
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return port != 0
-
-
-def _free_ports() -> dict[str, int]:
-    """Return a port for each part that has one, on which nobody listens now."""
-    probes = [socket.socket() for _ in _PORTS]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return {name: int(probe.getsockname()[1]) for name, probe in zip(_PORTS, probes, strict=True)}
-    finally:
-        for probe in probes:
-            probe.close()

@@ -13,7 +13,8 @@ import pytest
 
 from stems import address
 from stems.config import Settings
-from stems.contract import Reply, Upload
+from stems.contract import Upload
+from stems.reply import Reply
 from stems_relay.callback import Callback, News
 from stems_relay.caller import Caller, signature
 from stems_relay.sink import Answer, Verdict

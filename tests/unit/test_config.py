@@ -27,7 +27,8 @@ def test_defaults() -> None:
     assert settings.delivery_timeout_s == 600.0
     assert settings.notify_targets == "FAST,DURABLE"
     assert (settings.keep_uploads_days, settings.keep_output_days, settings.abort_multipart_days) == (0, 0, 1)
-    assert settings.sink == settings.s3_access_key == settings.minio_root_password == ""
+    assert settings.s3_access_key == settings.minio_root_password == ""
+    assert settings.sink == ()
 
 
 def test_every_default_is_valid() -> None:
@@ -38,7 +39,7 @@ def test_every_default_is_valid() -> None:
 def test_variables_are_read() -> None:
     settings = Settings.from_env({"STEMS_MAX_IN_FLIGHT": "4", "K_SINK": "http://separate.default/", "OTHER": "x"})
     assert settings.max_in_flight == 4
-    assert settings.sink == "http://separate.default"
+    assert settings.sink == ("http://separate.default",)
 
 
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

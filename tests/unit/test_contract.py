@@ -12,7 +12,6 @@ from stems import naming
 from stems.contract import (
     EVENT_NAMES,
     TYPE_SEPARATED,
-    Reply,
     Upload,
     from_http,
     is_new_object,
@@ -21,6 +20,7 @@ from stems.contract import (
     to_http,
 )
 from stems.errors import BadNotification
+from stems.reply import Reply
 from tests.samples import EVERY, LISTED, SAMPLES, UPLOADS, from_listing, listing, sample, structured
 
 

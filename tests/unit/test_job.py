@@ -10,16 +10,23 @@ import pytest
 
 from stems.config import Settings
 from stems.errors import BadAudio, Busy
+from stems.options import Options
 from stems.separate import job
 from stems.separate.job import Worker
+from stems.separate.work import Stages
 from stems.storage import Storage
 
-SONG: list[Any] = [SimpleNamespace(key="song", job="1"), None, Path("song"), None, SimpleNamespace(name="demo"), None]
+UPLOAD: Any = SimpleNamespace(key="song", job="1")
+MODEL: Any = SimpleNamespace(name="demo", digest="", precision="exact", sources=("vocals",))
+
+
+def song() -> job._Song:
+    return job._Song(UPLOAD, "0" * 64, Path("song"), Options(), MODEL)
 
 
 @pytest.fixture
 def worker() -> Worker:
-    settings = Settings.from_env({"STEMS_S3_ACCESS_KEY": "x", "STEMS_S3_SECRET_KEY": "x"})
+    settings = Settings.from_env({"STEMS_S3_ACCESS_KEY": "x", "STEMS_S3_SECRET_KEY": "x", "STEMS_PART_S": "0"})
     return Worker(settings, Storage(settings))
 
 
@@ -28,7 +35,7 @@ def test_a_song_waits_for_its_turn_and_not_for_ever(worker: Worker, monkeypatch:
     with worker._separating:
         started = time.monotonic()
         with pytest.raises(Busy):
-            worker._separate(*SONG)
+            worker._separate(song(), Stages(), 0)
     assert 0.2 <= time.monotonic() - started < 5
 
 
@@ -41,7 +48,7 @@ def test_all_songs_are_computed_in_one_thread(worker: Worker, monkeypatch: pytes
 
     def ask() -> None:
         with pytest.raises(BadAudio):
-            worker._separate(*SONG)
+            worker._separate(song(), Stages(), 0)
 
     monkeypatch.setattr(job, "separate_file", compute)
     threads = [threading.Thread(target=ask) for _ in range(3)]

@@ -124,7 +124,7 @@ def deliver(record: Mapping[str, Any], serve: Serve, timeout_s: float = 5, secre
 async def deliver_to(
     url: str, record: Mapping[str, Any], timeout_s: float = 5, secret: str = ""
 ) -> tuple[Verdict, str]:
-    sink = Sink(url, timeout_s, 1, secret)
+    sink = Sink((url,), timeout_s, 1, secret)
     found = await sink.deliver(Upload.from_record(record))
     await sink.close()
     return found.verdict, found.reason.replace(url, "SINK")

@@ -12,7 +12,17 @@ from werkzeug.exceptions import Unauthorized
 
 from stems import jobs, logs, metrics, naming, otel, trace
 from stems.config import Settings
-from stems.contract import SECRET_HEADER, TYPE_GONE, TYPE_SEPARATED, Upload, from_http, reply, to_http
+from stems.contract import (
+    SECRET_HEADER,
+    TYPE_DIVIDED,
+    TYPE_GONE,
+    TYPE_PART_DONE,
+    TYPE_SEPARATED,
+    Upload,
+    reply,
+    to_http,
+)
+from stems.division import Divided, Wanted, from_http
 from stems.errors import BadNotification, Cancelled, ObjectGone, StemsError, TransientError
 from stems.separate import STARTED_S, kernels
 from stems.separate.job import Worker
@@ -89,17 +99,22 @@ def create_app(settings: Settings | None = None) -> Flask:
     @app.post("/")
     def separate() -> Response:
         _refuse_strangers(settings.sink_secret)
-        upload, place = from_http(dict(request.headers), request.get_data())
-        if upload.bucket != naming.QUEUE_BUCKET:
-            raise BadNotification(f"an upload to the bucket {upload.bucket!r}; songs come from {naming.QUEUE_BUCKET}")
-        with trace.handling(place), trace.span("request", "server", key=upload.key):
-            return answer(upload)
+        asked, place = from_http(dict(request.headers), request.get_data())
+        bucket = (asked.upload if isinstance(asked, Wanted) else asked).bucket
+        if bucket != naming.QUEUE_BUCKET:
+            raise BadNotification(f"an upload to the bucket {bucket!r}; songs come from {naming.QUEUE_BUCKET}")
+        with trace.handling(place), trace.span("request", "server", key=asked.key):
+            return answer(asked, _places(request.headers.get("ce-stemsplaces", "")))
 
-    def answer(upload: Upload) -> Response:
+    def answer(asked: Upload | Wanted, places: int) -> Response:
         started, stages = time.monotonic(), Stages()
         warmth.wait()
+        upload = asked.upload if isinstance(asked, Wanted) else asked
         try:
-            track = worker.do(upload, stages)
+            if isinstance(asked, Wanted):
+                worker.make(asked)
+                return _answer(reply(TYPE_PART_DONE, upload, {"plan": asked.plan, "name": asked.name}))
+            track = worker.do(upload, stages, places)
         except (ObjectGone, Cancelled) as error:  # nothing is to be done, and nothing went wrong
             _log.info("gone: %s", error, extra={"key": upload.key})
             return _answer(reply(TYPE_GONE, upload, {"bucket": upload.bucket, "key": upload.key, "reason": str(error)}))
@@ -108,8 +123,10 @@ def create_app(settings: Settings | None = None) -> Flask:
                 raise
             raise TransientError("this worker has no space left for the audio it has in work", 5) from error
         except StemsError as error:
-            _log.warning("%s: %s", type(error).__name__, error, extra={"key": upload.key, "job": upload.job})
+            _log.warning("%s: %s", type(error).__name__, error, extra={"key": asked.key, "job": asked.job})
             raise
+        if isinstance(track, Divided):
+            return _answer(reply(TYPE_DIVIDED, upload, track.to_dict()))
         response = _answer(reply(TYPE_SEPARATED, upload, track.to_dict()))
         timings_s = {**stages.seconds, metrics.MUSIC: track.duration_s, metrics.TOTAL: time.monotonic() - started}
         if warmth.news:
@@ -127,6 +144,11 @@ def _refuse_strangers(secrets: tuple[str, ...]) -> None:
     known = [hmac.compare_digest(given, secret.encode()) for secret in secrets]
     if secrets and not any(known):
         raise Unauthorized(f"the header {SECRET_HEADER} must be the secret of STEMS_SINK_SECRET")
+
+
+def _places(given: str) -> int:
+    """Return how many workers the relay says have nothing to do; anybody else's word counts as none."""
+    return int(given) if given.isascii() and given.isdecimal() and len(given) < 6 else 0
 
 
 def _answer(event: CloudEvent) -> Response:

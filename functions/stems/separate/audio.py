@@ -9,9 +9,10 @@ import signal
 import subprocess
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import imageio_ffmpeg
 import numpy as np
@@ -37,12 +38,20 @@ _CONTAINERS = (
 _TO_STEREO = "aformat=channel_layouts=stereo|mono,pan=stereo|FL<FL+FC|FR<FR+FC"
 
 
+class Writer(Protocol):
+    """Where raw sound goes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take the next bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Song:
     """A decoded song: interleaved float32 little-endian frames in the file `path`, and their statistics.
 
     `length` is in samples per channel; `mean` and `deviation` (unbiased) are those of the channel mean, by which
-    `demucs.api.Separator.separate_tensor` normalises.
+    `demucs.api.Separator.separate_tensor` normalises. `offset`: the sample with which the file begins, where it holds
+    no more than an excerpt.
     """
 
     path: Path
@@ -51,6 +60,7 @@ class Song:
     sample_rate_hz: int
     mean: float
     deviation: float
+    offset: int = 0
 
     @property
     def duration_s(self) -> float:
@@ -62,7 +72,9 @@ class Song:
         import torch  # here: the command line decodes while torch, the half of its start, is being imported
 
         frame_bytes = self.channels * _SAMPLE_BYTES
-        samples = np.fromfile(self.path, "<f4", (stop - start) * self.channels, offset=start * frame_bytes)
+        samples = np.fromfile(
+            self.path, "<f4", (stop - start) * self.channels, offset=(start - self.offset) * frame_bytes
+        )
         return torch.from_numpy(samples.reshape(-1, self.channels).T.copy())
 
 
@@ -92,6 +104,7 @@ def decode(
     channels: int,
     max_duration_s: float = 0,
     stop: threading.Event | None = None,
+    into: Writer | None = None,
 ) -> Song:
     """Decode the first audio stream of `path` to the raw file `spool` and return it as a Song.
 
@@ -99,7 +112,8 @@ def decode(
     samples, which float files can hold, become 0: one of them would make the mean, and so every stem, NaN, while
     the rest of the song is good. A `max_duration_s` of 0 means no limit. Raises BadAudio where the file is empty,
     not audio, truncated or longer than `max_duration_s`, and TransientError where the system killed the decoder; what
-    is already in `spool` is then left to the caller. Another thread ends it early by `stop`: CancelledError.
+    is already in `spool` is then left to the caller. Another thread ends it early by `stop`: CancelledError. `into`
+    gets the sound in place of `spool`.
     """
     if path.stat().st_size == 0:
         raise BadAudio("the file is empty (0 bytes)")
@@ -112,7 +126,7 @@ def decode(
     frame_bytes = channels * _SAMPLE_BYTES
     pipe = subprocess.PIPE
     with (
-        spool.open("wb") as out,
+        nullcontext(into) if into else spool.open("wb") as out,
         # In a group of its own: a Ctrl-C or stop of the service must not look like a bad file.
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, process_group=0) as child,
     ):

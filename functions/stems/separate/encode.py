@@ -1,8 +1,8 @@
 """Encoding: one ffmpeg child makes all files of a song from its raw stems, while these still grow.
 
-One child with a thread for each file takes 34 MiB, four children with one file each take 120. It has the lowest
-priority but one that gets anything on a busy machine: the network's threads wait for each other, so whatever
-takes a core from one of them holds up both.
+One child with a thread for each file takes 34 MiB, four children with one file each take 120. Beside a separation it
+has the lowest priority but one that gets anything on a busy machine: the network's threads wait for each other, so
+whatever takes a core from one of them holds up both.
 """
 
 import os
@@ -59,7 +59,7 @@ class Encoding:
 class Encoder:
     """Makes files of raw ones that may still grow, all multiplied by `gain`. A context manager: its end is the child's.
 
-    `cover`: a JPEG file, for the formats that can hold one.
+    `cover`: a JPEG file, for the formats that can hold one. `aside`: at a low priority, beside a separation.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Encoder:
         *,
         gain: float = 1.0,
         cover: Path | None = None,
+        aside: bool = True,
     ) -> None:
         self._encodings = encodings
         self._rate_hz = sample_rate_hz
@@ -96,8 +97,9 @@ class Encoder:
         finally:
             for read, _ in pipes:
                 os.close(read)
-        with suppress(OSError):  # its threads, which come after its first byte of sound, have it from the first
-            os.setpriority(os.PRIO_PROCESS, self._child.pid, _NICE)
+        if aside:
+            with suppress(OSError):  # its threads, which come after its first byte of sound, have it from the first
+                os.setpriority(os.PRIO_PROCESS, self._child.pid, _NICE)
         self._told: list[bytes] = []
         self._threads = [threading.Thread(target=self._listen, daemon=True)]
         for spool, (_, write) in zip(spools, pipes, strict=True):

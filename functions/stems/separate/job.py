@@ -6,33 +6,53 @@ left. So it does not matter at which line the process dies.
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from stems import jobs, lease, metrics, naming
 from stems.config import Settings
 from stems.contract import Upload
-from stems.errors import Busy, Cancelled, ObjectGone, StateUnavailable, StorageUnavailable, UnknownTrack
+from stems.division import Divided, Wanted
+from stems.errors import Busy, Cancelled, ObjectGone, StateUnavailable
 from stems.index import Index
-from stems.options import FORMATS, Options, extension, serves
-from stems.record import Asked, ModelInfo, Stem, Track
+from stems.options import Options, extension, serves
+from stems.record import Asked, Stem, Track
+from stems.separate import audio, parts, scratch
 from stems.separate import model as models
-from stems.separate import peaks, scratch
 from stems.separate.device import choose
 from stems.separate.model import Model
+from stems.separate.plan import Plan, plan_id
 from stems.separate.progress import Progress
-from stems.separate.work import Result, Stages, separate_file
-from stems.storage import Fetched, Storage
+from stems.separate.publish import Finished, Publisher, info
+from stems.separate.shelf import Shelf
+from stems.separate.work import SEPARATING, Stages, separate_file
+from stems.storage import Storage
 
 _log = logging.getLogger(__name__)
 
 # How long a song waits for one whose caller is gone: after a relay died, say. A request that waits counts as work, so
 # that Knative adds pods, where a 429 a second would look like idleness and hold up the line.
 _TURN_S = 20.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Song:
+    """An upload with what is known of it; its bytes are in the file `path`."""
+
+    upload: Upload
+    songhash: str
+    path: Path
+    options: Options
+    model: Model
 
 
 class Worker:
@@ -45,6 +65,7 @@ class Worker:
         self._jobs = jobs.Jobs(self._redis)
         self._progress = Progress(self._jobs)
         self._index = Index(self._redis, storage)
+        self._publisher = Publisher(storage, self._check)
         self._separating = threading.Lock()
         # One thread for all separations: whichever thread has once computed keeps 170 MB of torch's from then on.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="separate")
@@ -70,22 +91,23 @@ class Worker:
     def _model(self, name: str | None) -> Model:
         return self._own() if name in (None, self._settings.model) else self._other(name)
 
-    def do(self, upload: Upload, stages: Stages) -> Track:
+    def do(self, upload: Upload, stages: Stages, places: int = 0) -> Track | Divided:
         """Return the record of the upload's song, separating it if that was not done before.
 
-        `stages` takes the times; without a `separate` among them it was done before. Raises ObjectGone when the bytes
-        are not there any more, Cancelled, other PermanentErrors for a song that cannot be separated, InProgress while
-        somebody else is at it, other TransientErrors when a part is away.
+        A long song goes on in parts: then the answer is what to make before it is asked for again. `places`: so many
+        workers have nothing else to do. `stages` takes the times; without a `separate` among them it was done before.
+        Raises ObjectGone when the bytes are not there any more, Cancelled, other PermanentErrors for a song that cannot
+        be separated, InProgress while somebody else is at it, other TransientErrors when a part is away.
         """
         try:
-            return self._do(upload, stages)
+            return self._do(upload, stages, places)
         except Cancelled:
             # Last, as the tag `separating` may have come after the one of whoever cancelled.
             self._storage.tag(upload, "cancelled")
             self._progress.forget(upload.job)
             raise
 
-    def _do(self, upload: Upload, stages: Stages) -> Track:
+    def _do(self, upload: Upload, stages: Stages, places: int) -> Track | Divided:
         with lease.held(self._redis, upload.job, self._settings.lease_s), scratch.folder() as folder:
             self._progress.forget(upload.job)
             self._begin(upload)
@@ -100,17 +122,44 @@ class Worker:
                 track = self._existing(fetched.songhash, options, model)
                 self._progress.tell(upload.job, songhash=fetched.songhash, reused=int(track is not None))
                 if track is None:
-                    track = self._separate(upload, fetched, path, options, model, stages)
+                    made = self._separate(_Song(upload, fetched.songhash, path, options, model), stages, places)
+                    if isinstance(made, Divided):
+                        return made
+                    track = made
                 else:
                     _log.info("answered from the existing result", extra=_extra(upload, track))
             self._index.add(track)
             self._storage.tag(upload, "done", songhash=track.songhash)
             return track
 
+    def make(self, wanted: Wanted) -> None:
+        """Make a part of a divided song, if it is not there. Raises ObjectGone, Cancelled and others, as `do`."""
+        identity = f"{wanted.songhash}.{wanted.plan}.{wanted.name}"
+        with lease.held(self._redis, identity, self._settings.lease_s), scratch.folder() as name:
+            folder, shelf = Path(name), Shelf(self._storage, wanted.songhash, wanted.plan)
+            self._progress.forget(wanted.job)
+            plan = shelf.plan()
+            if plan is None or wanted.name not in (*plan.parts, *plan.joins):
+                raise ObjectGone(f"the song is not divided so, or not any more: {wanted.name} of {wanted.plan}")
+            if wanted.name in shelf.there():
+                return
+            with self._turn():
+                _log.info("making a part", extra={"key": wanted.key, "job": wanted.upload.job, "part": wanted.name})
+                if wanted.name in plan.joins:
+                    on_join = partial(self._on_progress, wanted.job, left_s=None)
+                    parts.join_stem(shelf, plan, wanted.name, folder, self._publisher, on_join)
+                    return
+                model = self._model(plan.model)
+                options = Options(plan.model, plan.stems, plan.formats)
+                if plan_id(plan.songhash, options, model) != plan.id:
+                    raise ObjectGone(f"the song was divided for another model {plan.model} than the one that is here")
+                on_part = partial(self._on_progress, wanted.job)
+                self._computing(parts.make, shelf, plan, wanted.name, folder, model, on_part)
+
     def _existing(self, songhash: str, options: Options, model: Model) -> Track | None:
         """Return the record of this song if it already holds all that is asked for."""
-        track = self._record(songhash)
-        if track is None or track.model != _info(model):
+        track = self._publisher.record(songhash)
+        if track is None or track.model != info(model):
             return None
         for stem in options.wanted(model.sources):
             for name in options.formats:
@@ -120,89 +169,94 @@ class Worker:
                     return None
         return track
 
-    def _record(self, songhash: str) -> Track | None:
-        try:
-            return self._storage.track(songhash)
-        except UnknownTrack:
-            return None
-
-    def _separate(
-        self, upload: Upload, fetched: Fetched, path: Path, options: Options, model: Model, stages: Stages
-    ) -> Track:
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Work on one thing at a time. Raises Busy."""
         if not self._separating.acquire(timeout=_TURN_S):
             raise Busy("this worker is separating another song", retry_after_s=1)
         try:
-            _log.info("separating", extra={"key": upload.key, "job": upload.job, "model": model.name})
             with metrics.IN_WORK.track_inprogress():
-                # In our context: the log names the event, the stages are spans of its trace.
-                result = self._thread.submit(
-                    copy_context().run,
-                    separate_file,
-                    path,
-                    path.parent,
-                    model=model,
-                    options=options,
-                    max_duration_s=self._settings.max_duration_s,
-                    on_progress=partial(self._on_progress, upload.job),
-                    name=Path(naming.song_name(upload.key)).stem,
-                    stages=stages,
-                ).result()
+                yield
         finally:
             self._separating.release()
+
+    def _computing(self, work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+        """Do it in the thread that computes."""
+        # In our context: the log names the event, the stages are spans of its trace.
+        context = copy_context()
+        return self._thread.submit(lambda: context.run(work, *given, **named)).result()
+
+    def _separate(self, song: _Song, stages: Stages, places: int) -> Track | Divided:
+        """Separate a song as a whole, or say which parts of it are missing, or join them."""
+        folder, model, options = song.path.parent, song.model, song.options
+        shelf = Shelf(self._storage, song.songhash, plan_id(song.songhash, options, model))
+        with self._turn():
+            name, limit_s = Path(naming.song_name(song.upload.key)).stem, self._settings.max_duration_s
+            found: Plan | audio.Song | None = None
+            if self._settings.part_s:
+                found = shelf.plan() or parts.decode(
+                    song.path,
+                    folder,
+                    shelf,
+                    name=name,
+                    model=model,
+                    options=options,
+                    max_duration_s=limit_s,
+                    part_s=self._settings.part_s,
+                    places=places,
+                    stages=stages,
+                )
+            if isinstance(found, Plan):
+                return self._join(song, shelf, found, stages)
+            _log.info("separating", extra={"key": song.upload.key, "job": song.upload.job, "model": model.name})
+            result = self._computing(
+                separate_file,
+                song.path,
+                folder,
+                model=model,
+                options=options,
+                max_duration_s=limit_s,
+                on_progress=partial(self._on_progress, song.upload.job),
+                name=name,
+                stages=stages,
+                decoding=parts.Decoded(found) if found else None,
+            )
         with stages("put"):
-            stems = tuple(self._put(fetched.songhash, result))
-        track = _track(upload, fetched.songhash, model, result, stems, dict(stages.seconds))
-        track = replace(track, options=Asked(options.model or "", options.stems, options.formats))
-        before = self._record(fetched.songhash)
-        if before and before.model == track.model:
-            there = tuple(stem for stem in before.stems if self._storage.has(stem.object, stem.etag))
-            track = track.merged(replace(before, stems=there))
-        made = self._put_peaks(path.parent, track, result, before)
-        self._check(upload.job)
-        for stem in stems:
-            if not self._storage.has(stem.object, stem.etag):  # after a long pause: they counted as orphans
-                raise StorageUnavailable(f"{stem.object} is not there any more")
-        self._storage.put_record(replace(track, peaks=made))
-        _log.info("separated", extra={**_extra(upload, track), **track.stages_s})
+            stems = tuple(self._publisher.put(song.songhash, result.stems, result.gain_db))
+        return self._publish(song, result.length, stems, result.peaks, stages)
+
+    def _join(self, song: _Song, shelf: Shelf, plan: Plan, stages: Stages) -> Track | Divided:
+        missing = parts.missing(shelf, plan)
+        if missing:
+            _log.info("divided", extra={"key": song.upload.key, "job": song.upload.job, "parts": len(missing.parts)})
+            return missing
+
+        def on_progress(part: float) -> None:
+            self._on_progress(song.upload.job, SEPARATING + (1 - SEPARATING) * part, None)
+
+        stems, peaks = parts.join_all(shelf, plan, song.path.parent, self._publisher, on_progress, stages)
+        track = self._publish(song, plan.length, stems, peaks, stages)
+        shelf.clear()
         return track
 
-    def _put(self, songhash: str, result: Result) -> list[Stem]:
-        stems = []
-        for made in result.stems:
-            name = naming.stem_object(songhash, made.stem, made.format)
-            size, etag = self._storage.put_stem(name, made.path, FORMATS[made.format])
-            stems.append(Stem(made.stem, made.format, name, size, etag, result.gain_db, made.quality))
-        return stems
-
-    def _put_peaks(self, folder: Path, track: Track, result: Result, before: Track | None) -> str:
-        """Put the waveforms of all stems of the record, also of those that were made earlier; return their object."""
-        stems, name = dict(result.peaks), naming.peaks_object(track.songhash)
-        if before and before.peaks:
-            try:
-                answer = self._storage.open(before.peaks)
-                try:
-                    earlier = peaks.stems_of(answer.read(), result.length)
-                finally:
-                    answer.release_conn()
-            except ObjectGone:
-                earlier = {}
-            stems = {stem.stem: earlier[stem.stem] for stem in track.stems if stem.stem in earlier} | stems
-        path = folder / "peaks.json"
-        path.write_bytes(peaks.to_json(result.length, result.sample_rate_hz, stems))
-        self._storage.put_stem(name, path, "application/json")
-        return name
+    def _publish(
+        self,
+        song: _Song,
+        length: int,
+        stems: tuple[Stem, ...],
+        peaks: Mapping[str, list[int]],
+        stages: Stages,
+    ) -> Track:
+        asked = Asked(song.options.model or "", song.options.stems, song.options.formats)
+        done = Finished(song.upload, song.songhash, song.model, asked, length, stems, peaks, dict(stages.seconds))
+        track = self._publisher.publish(done, song.path.parent)
+        _log.info("separated", extra={**_extra(song.upload, track), **track.stages_s})
+        return track
 
     def _begin(self, upload: Upload) -> None:
         """Say that the song is in work; not from the thread, since a late word would deny that it is done."""
         try:
-            known: dict[str, str | int | float] = {
-                "state": "separating",
-                "started_ms": jobs.now_ms(),
-                "progress": 0,
-                "left_s": "",
-                "error": "",
-            }
-            if self._jobs.update(upload.job, **known):
+            if self._jobs.begin(upload.job):
                 raise Cancelled("the song was cancelled before its turn")
         except StateUnavailable as error:
             _log.warning("the start is not told: %s", error)
@@ -221,29 +275,6 @@ class Worker:
             return
         if cancelled:
             raise Cancelled("the song was cancelled while it was in work")
-
-
-def _track(
-    upload: Upload, songhash: str, model: Model, result: Result, stems: tuple[Stem, ...], stages_s: Mapping[str, float]
-) -> Track:
-    return Track(
-        songhash=songhash,
-        name=naming.song_name(upload.key),
-        bucket=upload.bucket,
-        key=upload.key,
-        upload_etag=upload.etag,
-        duration_s=round(result.duration_s, 3),
-        sample_rate_hz=model.sample_rate_hz,
-        channels=model.channels,
-        model=_info(model),
-        created_ms=jobs.now_ms(),
-        stems=stems,
-        stages_s=stages_s,
-    )
-
-
-def _info(model: Model) -> ModelInfo:
-    return ModelInfo(model.name, model.digest, precision=model.precision, note=model.note)
 
 
 def _user_metadata(headers: Mapping[str, str]) -> dict[str, str]:

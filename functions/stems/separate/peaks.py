@@ -4,7 +4,7 @@ Kept as JSON beside the stems (`<songhash>-peaks.json`), so that a page draws th
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,26 @@ class Peaks:
         for stem, samples in stems.items():
             points = self._points.setdefault(stem, np.zeros(len(self._starts), np.float32))
             loudest = samples.abs().amax(0).numpy()
-            first = int(np.searchsorted(self._starts, start, "right")) - 1
-            last = int(np.searchsorted(self._starts, start + len(loudest), "left"))
+            first, last = self._shares(start, start + len(loudest))
             cuts = np.maximum(self._starts[first:last] - start, 0)
             np.maximum(points[first:last], np.maximum.reduceat(loudest, cuts), out=points[first:last])
+
+    def excerpt(self, start: int, stop: int) -> dict[str, list[float]]:
+        """Return the peaks of the shares that the samples [start, stop) touch, ready for JSON."""
+        first, last = self._shares(start, stop)
+        return {stem: points[first:last].tolist() for stem, points in self._points.items()}
+
+    def merge(self, start: int, excerpt: Mapping[str, Sequence[float]]) -> None:
+        """Take in what `excerpt` returned, of the samples from `start` on."""
+        first, _ = self._shares(start, start + 1)
+        for stem, found in excerpt.items():
+            points = self._points.setdefault(stem, np.zeros(len(self._starts), np.float32))[first : first + len(found)]
+            np.maximum(points, np.asarray(found, np.float32), out=points)
+
+    def _shares(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the first of the shares that the samples [start, stop) touch, and the one behind the last."""
+        first = int(np.searchsorted(self._starts, start, "right")) - 1
+        return first, int(np.searchsorted(self._starts, stop, "left"))
 
     def shares(self, gain: float) -> dict[str, list[int]]:
         """Return the peaks of the stems at this gain, from 0 to 255; what is not quite silent is not 0."""

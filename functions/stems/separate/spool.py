@@ -18,6 +18,11 @@ from stems.separate.engine import Block, Signal
 _PEAK = 0.999
 
 
+def gain_for(peak: float) -> float:
+    """Return the one gain for stems of which this is the largest sample."""
+    return _PEAK / peak if peak > 1 else 1.0
+
+
 class Spool:
     """Raw files of the wanted stems in `folder`, and the `peak` of all samples written. A context manager.
 
@@ -60,7 +65,7 @@ class Spool:
     @property
     def gain(self) -> float:
         """Return the one gain for all stems, below 1 only if a sample would clip: so they still add up to the song."""
-        return _PEAK / self.peak if self.clips else 1.0
+        return gain_for(self.peak)
 
     def write(self, block: Block, song: Signal) -> Mapping[str, torch.Tensor]:
         """Append `block`, the next one of `song`, to the files; return what was written, stem by stem."""

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from stems import trace
 from stems.errors import BadAudio
@@ -23,7 +24,7 @@ from stems.separate.peaks import Peaks
 from stems.separate.spool import Spool
 
 _FLAC_LEAST = 16  # samples of its smallest block (RFC 9639)
-_SEPARATING = 0.95  # of all progress; the rest is encoding
+SEPARATING = 0.95  # of all progress; the rest is encoding
 
 # What is told after each segment, and while the files are finished: the part done, 0 to 1, and the seconds left, None
 # where nothing is known of them. What it raises ends the work, and leaves nothing behind.
@@ -56,6 +57,13 @@ class Result:
         return self.length / self.sample_rate_hz
 
 
+class Decoding(Protocol):
+    """A decoding of the same file that began earlier, or has ended."""
+
+    def song(self, *, sample_rate_hz: int, channels: int) -> audio.Song | None:
+        """Return the song; None where it was decoded for something else."""
+
+
 class Stages:
     """Seconds by stage; each is a span of the trace, too."""
 
@@ -83,7 +91,7 @@ def separate_file(
     on_progress: OnProgress,
     name: str | None = None,
     stages: Stages | None = None,
-    decoding: audio.Decoding | None = None,
+    decoding: Decoding | None = None,
 ) -> Result:
     """Write `folder/<stem>.<extension>` for every stem and format of `options`.
 
@@ -125,14 +133,14 @@ def separate_file(
                     encoder.stop()
                 else:
                     encoder.grow(stems.length)
-                on_progress(_SEPARATING * count / segments, pace.left_s(count))
+                on_progress(SEPARATING * count / segments, pace.left_s(count))
         song.path.unlink()
         with stages("encode"):
             if stems.clips:
                 encoder = children.enter_context(
                     Encoder(encodings, rate_hz, channels, gain=stems.gain, cover=about.cover)
                 )
-            encoder.finish(song.length, lambda part: on_progress(_SEPARATING + (1 - _SEPARATING) * part, None))
+            encoder.finish(song.length, lambda part: on_progress(SEPARATING + (1 - SEPARATING) * part, None))
     on_progress(1.0, 0.0)
     for stem in wanted:
         stems.path(stem).unlink()

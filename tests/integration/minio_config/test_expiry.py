@@ -1,4 +1,4 @@
-"""When uploads and output expire."""
+"""When uploads, output and parts of songs expire."""
 
 from minio.commonconfig import ENABLED, Filter
 from minio.lifecycleconfig import Expiration, LifecycleConfig, Rule
@@ -20,7 +20,7 @@ def test_expiry_comes_and_goes_with_its_setting(server: Server) -> None:
         "expiry of output after 30 days": "created",
     }
     assert expiry(server, "queue") == {"stems-expire": 3}
-    assert expiry(server, "output") == {"stems-expire": 30}
+    assert expiry(server, "output") == {"stems-expire": 30, "stems-parts": 2}
     assert server.apply(**days) == {}
     days["STEMS_KEEP_OUTPUT_DAYS"] = "31"
     assert server.apply(**days) == {"expiry of output after 31 days": "updated"}
@@ -28,7 +28,16 @@ def test_expiry_comes_and_goes_with_its_setting(server: Server) -> None:
         "expiry of queue after no days": "removed",
         "expiry of output after no days": "removed",
     }
-    assert expiry(server, "queue") == expiry(server, "output") == {}
+    assert expiry(server, "queue") == {}
+    assert expiry(server, "output") == {"stems-parts": 2}
+
+
+def test_only_parts_of_songs_expire_by_their_setting(server: Server) -> None:
+    assert server.apply(STEMS_KEEP_PARTS_DAYS="5") == {"expiry of parts of songs after 5 days": "updated"}
+    assert expiry(server, "output") == {"stems-parts": 5}
+    config = server.login("root").get_bucket_lifecycle("output")
+    assert [rule.rule_filter and rule.rule_filter.prefix for rule in (config.rules if config else [])] == ["parts/"]
+    assert server.apply() == {"expiry of parts of songs after 2 days": "updated"}
 
 
 def test_expiry_rules_of_others_stay(server: Server) -> None:

@@ -1,0 +1,126 @@
+"""The Lua scripts that move songs in parts: as those of `scripts`, by the same rules.
+
+A divided song stands in DIVIDED, and its parts that are on their way in a hash of its own, each with its progress. A
+part is a job: it waits in PARTS, by its place, or, when it is due only later, in PARTS_LATER. When the last one has
+ended, the song goes back in line: whoever gets it then finds in the bucket what was made.
+"""
+
+from stems import moves, naming, news
+
+_NOW = (
+    news.LUA
+    + moves.DROP_PARTS
+    + moves.SUM
+    + """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+)
+
+# A part is not on its way any more; after the last one, its song goes back in line.
+ENDED = f"""
+local function part_ended(part, song, now)
+  local parts = 'stems:parts:' .. song
+  redis.call('HDEL', parts, part)
+  if redis.call('EXISTS', parts) == 1 then return end
+  redis.call('ZREM', '{naming.DIVIDED}', song)
+  local since = tonumber(redis.call('HGET', 'stems:job:' .. song, 'since_ms'))
+  redis.call('ZADD', '{naming.WAITING}', since or now, song)
+end
+"""
+
+# A delivery of a song ends with its parts in line, each at its place: when its music would be playing, had the song
+# been played from its upload on. A song that was cancelled, or uploaded again, meanwhile is not divided.
+# KEYS: job hash, delivering set, PARTS, DIVIDED, ATTEMPTS, the song's parts. ARGV: id, delivery, song hash, begin, end,
+# how often at most; for each part its id, key, record and place behind that of the song, ms.
+# Returns divided, by this call or by one whose answer was lost; again or cancelled; often (it was divided so often that
+# its parts cannot be found when they are made); or stale.
+DIVIDE = (
+    _NOW
+    + """
+local id, delivery = ARGV[1], ARGV[2]
+local current, since, again, cancel, rounds =
+  unpack(redis.call('HMGET', KEYS[1], 'delivery', 'since_ms', 'again', 'cancel', 'rounds'))
+if delivery ~= current or redis.call('HEXISTS', KEYS[1], 'record') == 0 then return 'stale' end
+if redis.call('SISMEMBER', KEYS[2], id) == 0 then
+  return redis.call('EXISTS', KEYS[6]) == 1 and 'divided' or 'stale'
+end
+if again then return 'again' end
+if cancel then return 'cancelled' end
+if tonumber(rounds or 0) >= tonumber(ARGV[6]) then return 'often' end
+redis.call('SREM', KEYS[2], id)
+drop_parts(id)
+redis.call('HDEL', KEYS[1], 'relay', 'left_s')
+redis.call('HDEL', KEYS[5], id)
+redis.call('HINCRBY', KEYS[1], 'rounds', 1)
+local count = (#ARGV - 6) / 4
+for i = 0, count - 1 do
+  local part, key, record, behind = unpack(ARGV, 4 * i + 7, 4 * i + 10)
+  local place = (tonumber(since) or now) + behind
+  redis.call('HSET', 'stems:job:' .. part, 'state', 'waiting', 'since_ms', place, 'updated_ms', now, 'key', key,
+    'record', record)
+  redis.call('HSET', KEYS[6], part, 0)
+  redis.call('ZADD', KEYS[3], place, part)
+end
+redis.call('ZADD', KEYS[4], now, id)
+redis.call('HSET', KEYS[1], 'state', 'separating', 'songhash', ARGV[3], 'error', '', 'parts_end', ARGV[5],
+  'parts_share', (ARGV[5] - ARGV[4]) / count)
+sum(id, now)
+tell('job', id)
+return 'divided'
+"""
+)
+
+# The answer to the delivery of a part is entered. One that failed for good is the end of its song: a dead letter.
+# KEYS: part hash, delivering set, PARTS, PARTS_LATER, ATTEMPTS, DEAD, job hash of the song, the song's parts; for each
+# message its hash and its line. ARGV: part, delivery (empty: whichever it is), state (done, gone, failed or
+# waiting), delay_ms (empty: to its place), refund, error, song; for each message its id, key and record.
+# Returns the state entered; stale where the part was taken over, or its song wants it no more.
+SETTLE_PART = (
+    _NOW
+    + ENDED
+    + """
+local id, delivery, state, delay, error, song = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6], ARGV[7]
+local current, place = unpack(redis.call('HMGET', KEYS[1], 'delivery', 'since_ms'))
+if current and delivery ~= '' and delivery ~= current then return 'stale' end
+if redis.call('SREM', KEYS[2], id) == 0 then return 'stale' end
+local wanted = redis.call('HEXISTS', KEYS[8], id) == 1
+if not wanted or redis.call('HEXISTS', KEYS[1], 'record') == 0 then
+  redis.call('DEL', KEYS[1])
+  redis.call('HDEL', KEYS[5], id)
+  if wanted then part_ended(id, song, now) end
+  return 'stale'
+end
+if state == 'waiting' then
+  redis.call('HDEL', KEYS[1], 'relay')
+  if ARGV[5] == '1' and redis.call('HINCRBY', KEYS[5], id, -1) <= 0 then redis.call('HDEL', KEYS[5], id) end
+  redis.call('HSET', KEYS[1], 'state', state, 'updated_ms', now, 'error', error)
+  redis.call('HSET', KEYS[7], 'error', error)
+  redis.call('HSET', KEYS[8], id, 0)
+  if delay ~= '' then redis.call('ZADD', KEYS[4], now + delay, id)
+  else redis.call('ZADD', KEYS[3], tonumber(place) or now, id) end
+  sum(song, now)
+  return state
+end
+if state == 'failed' then
+  local attempts = redis.call('HGET', KEYS[5], id) or 0
+  drop_parts(song)
+  for i = 0, (#ARGV - 7) / 3 - 1 do
+    local hash, line, id, key, record = KEYS[2 * i + 9], KEYS[2 * i + 10], unpack(ARGV, 3 * i + 8, 3 * i + 10)
+    redis.call('HSET', hash, 'state', 'waiting', 'since_ms', now, 'updated_ms', now, 'key', key, 'record', record)
+    redis.call('ZADD', line, now, id)
+  end
+  redis.call('HDEL', KEYS[7], 'rounds')
+  redis.call('HSET', KEYS[7], 'state', state, 'updated_ms', now, 'error', error, 'attempts', attempts)
+  redis.call('ZADD', KEYS[6], now, song)
+  tell('job', song)
+  return state
+end
+redis.call('DEL', KEYS[1])
+redis.call('HDEL', KEYS[5], id)
+redis.call('HSET', KEYS[7], 'error', '')
+part_ended(id, song, now)
+sum(song, now)
+return state
+"""
+)

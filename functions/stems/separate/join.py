@@ -1,0 +1,114 @@
+"""From the parts of a song to its files: raw stems streamed in order through the encoder, none of them on disk."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from stems.options import extension, quality
+from stems.separate.encode import Encoder, Encoding
+from stems.separate.peaks import Peaks
+from stems.separate.plan import Plan
+from stems.separate.shelf import Shelf
+from stems.separate.spool import gain_for
+from stems.separate.tags import Tags
+from stems.separate.work import Made
+
+_FRAME = 4  # bytes of a sample
+
+
+def gain(abouts: Sequence[Mapping[str, Any]]) -> float:
+    """Return the one gain of all stems, of what is known of all parts."""
+    return gain_for(max(float(about["peak"]) for about in abouts))
+
+
+def peaks(plan: Plan, abouts: Sequence[Mapping[str, Any]]) -> Peaks:
+    """Return the waveforms of the whole song, of what is known of all parts."""
+    found = Peaks(plan.length)
+    for part, about in zip(plan.parts, abouts, strict=True):
+        found.merge(plan.samples(part)[0], about["peaks"])
+    return found
+
+
+def join(
+    shelf: Shelf, plan: Plan, stems: Sequence[str], level: float, folder: Path, on_progress: Callable[[float], None]
+) -> list[Made]:
+    """Write the files of these stems into `folder`, multiplied by `level`, and return them.
+
+    `on_progress` is told the part done, some times a second. Raises ObjectGone where a part is missing, EncodeFailed.
+    """
+    cover = folder / "cover.jpg" if plan.cover else None
+    if cover:
+        shelf.fetch_cover(cover)
+    about = Tags(plan.title, plan.tags, cover)
+    made = [
+        Made(stem, extension(each), quality(each), folder / f"{stem}.{extension(each)}")
+        for stem in stems
+        for each in plan.formats
+    ]
+    pipes = {stem: folder / f"{stem}.f32" for stem in stems}
+    encodings = [
+        Encoding(pipes[each.stem], each.path, f"{each.format}-{each.quality}", about.of(each.stem, plan.title))
+        for each in made
+    ]
+    for pipe in pipes.values():
+        os.mkfifo(pipe)
+    with ExitStack() as ending:
+        feeds = [_Feed(path, _sound(shelf, plan, stem)) for stem, path in pipes.items()]
+        for feed in feeds:
+            ending.callback(feed.join)
+        encoder = Encoder(encodings, plan.sample_rate_hz, plan.channels, gain=level, cover=cover, aside=False)
+        with encoder:
+            encoder.grow(plan.length)
+            try:
+                encoder.finish(plan.length, on_progress)
+            except Exception:
+                # What was wrong with the sound comes before what is wrong with the files, which are short by it.
+                for feed in feeds:
+                    feed.check()
+                raise
+    for pipe in pipes.values():
+        pipe.unlink()
+    return made
+
+
+def _sound(shelf: Shelf, plan: Plan, stem: str) -> Iterator[bytes]:
+    for part in plan.parts:
+        start, stop = plan.samples(part)
+        yield from shelf.sound(part, stem, (stop - start) * plan.channels * _FRAME)
+
+
+class _Feed:
+    """A thread that writes sound into a named pipe, for whoever reads there."""
+
+    def __init__(self, path: Path, sound: Iterator[bytes]) -> None:
+        self._path, self._sound = path, sound
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        # The reader is gone: it says why.
+        with suppress(BrokenPipeError), self._path.open("wb", buffering=0) as pipe:
+            try:
+                for chunk in self._sound:
+                    view = memoryview(chunk)
+                    while view:
+                        view = view[pipe.write(view) :]
+            except BrokenPipeError:
+                raise
+            except Exception as error:  # for whoever waits for the files
+                self._error = error
+
+    def check(self) -> None:
+        """Raise what went wrong with the sound."""
+        if self._error:
+            raise self._error
+
+    def join(self) -> None:
+        """Wait for the end; the reader has ended by now, or never began: then we are it, to let the writer go."""
+        while self._thread.is_alive():
+            os.close(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK))
+            self._thread.join(0.05)

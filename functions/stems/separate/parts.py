@@ -1,0 +1,199 @@
+"""A long song in parts: divided, each part made by itself, joined. Whoever makes a part knows nothing of the others.
+
+Every step looks first at what is there, and may be repeated: it writes the same bytes under the same names.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from stems.division import Divided, Next
+from stems.errors import ObjectGone, TransientError
+from stems.options import Options
+from stems.record import Stem
+from stems.separate import audio, engine, join, tags
+from stems.separate import plan as plans
+from stems.separate.audio import Song
+from stems.separate.model import Model
+from stems.separate.pace import Pace
+from stems.separate.peaks import Peaks
+from stems.separate.plan import Plan
+from stems.separate.publish import Publisher
+from stems.separate.shelf import Shelf
+from stems.separate.spill import Spill
+from stems.separate.spool import Spool
+from stems.separate.work import SEPARATING, OnProgress, Stages
+
+_FRAME = 4  # bytes of a sample
+
+
+class Decoded:
+    """A song that is decoded already, for `separate_file`."""
+
+    def __init__(self, song: Song) -> None:
+        self._song = song
+
+    def song(self, *, sample_rate_hz: int, channels: int) -> Song:
+        """Return the song, which was decoded for this very model."""
+        return self._song
+
+
+def decode(
+    path: Path,
+    folder: Path,
+    shelf: Shelf,
+    *,
+    name: str,
+    model: Model,
+    options: Options,
+    max_duration_s: float,
+    part_s: float,
+    places: int,
+    stages: Stages,
+) -> Song | Plan:
+    """Decode an upload into `folder`; a song longer than a part goes to the shelf instead, divided.
+
+    `name`: what the song is called if it has no title. Raises BadAudio and what storing raises.
+    """
+    rate_hz, frame_bytes = model.sample_rate_hz, model.channels * _FRAME
+    whole_s = plans.longest_whole_s(model, part_s, places)
+    stems = options.wanted(model.sources)
+    with ThreadPoolExecutor(1, thread_name_prefix="tags") as beside:
+        told = beside.submit(tags.read, path, folder / "cover.jpg")
+        spool = folder / "song.f32"
+        with stages("decode"), Spill(spool, int(whole_s * rate_hz) * frame_bytes, shelf.put_mix) as spill:
+            song = audio.decode(
+                path,
+                spool,
+                sample_rate_hz=rate_hz,
+                channels=model.channels,
+                max_duration_s=max_duration_s,
+                into=spill,
+            )
+        if not spill.over:
+            return song
+        about = told.result()
+    cut = engine.plan(model, song.length)
+    count = plans.count(song.duration_s, model, cut.segments, part_s, places)
+    plan = Plan(
+        id=shelf.id,
+        songhash=shelf.songhash,
+        length=song.length,
+        sample_rate_hz=rate_hz,
+        channels=model.channels,
+        mean=song.mean,
+        deviation=song.deviation,
+        stride=cut.stride,
+        cuts=plans.cuts(cut.segments, count),
+        model=model.name,
+        stems=stems,
+        formats=options.formats,
+        apart=plans.joined_apart(song.duration_s, len(stems), len(options.formats), part_s),
+        title=about.title or name,
+        tags=about.others,
+        cover=about.cover is not None,
+        stages_s=dict(stages.seconds),
+    )
+    shelf.put_plan(plan, about.cover)
+    return plan
+
+
+def missing(shelf: Shelf, plan: Plan) -> Divided | None:
+    """Return what is to be made before the song can go on; None where nothing is."""
+    there = shelf.there()
+    steps = ((plan.parts, 0.0, SEPARATING), (plan.joins, SEPARATING, 1.0))
+    for names, begin, end in steps:
+        wanted = [name for name in names if name not in there]
+        if wanted:
+            begin += (end - begin) * (len(names) - len(wanted)) / len(names)
+            parts = tuple(Next(name, round(plan.place_s(name), 3)) for name in wanted)
+            return Divided(plan.songhash, plan.id, parts, len(names), round(begin, 4), end)
+    return None
+
+
+def make(shelf: Shelf, plan: Plan, part: str, folder: Path, model: Model, on_progress: OnProgress) -> None:
+    """Compute a part and put it on the shelf. Raises ObjectGone where the song's sound is not there any more."""
+    stages = Stages()
+    (first, last), (start, stop) = plan.segments(part), plan.samples(part)
+    # The segment before, for its fading tail, and what networks look at around the segments that they are given.
+    begin = max((first - 1) * plan.stride - model.segment_length, 0)
+    end = min(last * plan.stride + model.segment_length, plan.length)
+    frame_bytes = plan.channels * _FRAME
+    path = folder / "song.f32"
+    with stages("fetch"):
+        try:
+            shelf.fetch_mix(path, begin * frame_bytes, (end - begin) * frame_bytes)
+        except ObjectGone:
+            shelf.forget_plan()  # whoever gets the song next decodes it anew
+            raise
+    song = Song(path, plan.length, plan.channels, plan.sample_rate_hz, plan.mean, plan.deviation, offset=begin)
+    peaks, pace = Peaks(plan.length), Pace(last - first)
+    with Spool(folder, model.sources, plan.stems) as spool:
+        with stages("separate"):
+            for count, block in enumerate(engine.separate(model, song, first=first, last=last), start=1):
+                peaks.add(block.start, spool.write(block, song))
+                on_progress(count / (last - first), pace.left_s(count))
+        files = [(stem, spool.path(stem)) for stem in plan.stems]
+        with stages("put"):
+            shelf.put_sound(part, files)
+    about = {"peak": spool.peak, "peaks": peaks.excerpt(start, stop), "stages_s": stages.seconds}
+    shelf.put_about(part, about)
+
+
+def join_stem(
+    shelf: Shelf, plan: Plan, name: str, folder: Path, publisher: Publisher, on_progress: Callable[[float], None]
+) -> None:
+    """Join one stem, publish its files, and note that on the shelf. Raises ObjectGone where a part is missing."""
+    stages = Stages()
+    abouts = [shelf.about(part) for part in plan.parts]
+    stems = _joined(shelf, plan, (name.removeprefix("join-"),), abouts, folder, publisher, on_progress, stages)
+    shelf.put_about(name, {"stems": [asdict(stem) for stem in stems], "stages_s": stages.seconds})
+
+
+def join_all(
+    shelf: Shelf,
+    plan: Plan,
+    folder: Path,
+    publisher: Publisher,
+    on_progress: Callable[[float], None],
+    stages: Stages,
+) -> tuple[tuple[Stem, ...], Mapping[str, list[int]]]:
+    """Return the stems of the song, joined now where they are not yet, and the waveforms; `stages` gets all times.
+
+    Raises TransientError where a part is missing: it is to be made anew.
+    """
+    try:
+        abouts = [shelf.about(part) for part in plan.parts]
+        joins = [shelf.about(name) for name in plan.joins]
+        stems = tuple(Stem(**stem) for about in joins for stem in about["stems"])
+        if not plan.apart:
+            stems = _joined(shelf, plan, plan.stems, abouts, folder, publisher, on_progress, stages)
+    except ObjectGone as error:
+        raise TransientError(f"a part of the song was lost, and is made anew: {error}") from error
+    total: Counter[str] = Counter()
+    for each in (stages.seconds, plan.stages_s, *(about["stages_s"] for about in (*abouts, *joins))):
+        total.update(each)
+    stages.seconds.update({name: round(seconds, 3) for name, seconds in total.items()})
+    return stems, join.peaks(plan, abouts).shares(join.gain(abouts))
+
+
+def _joined(
+    shelf: Shelf,
+    plan: Plan,
+    stems: tuple[str, ...],
+    abouts: Sequence[Mapping[str, Any]],
+    folder: Path,
+    publisher: Publisher,
+    on_progress: Callable[[float], None],
+    stages: Stages,
+) -> tuple[Stem, ...]:
+    level = join.gain(abouts)
+    with stages("encode"):
+        made = join.join(shelf, plan, stems, level, folder, on_progress)
+    gain_db = round(20 * math.log10(level), 3)
+    with stages("put"):
+        return tuple(publisher.put(plan.songhash, made, gain_db))

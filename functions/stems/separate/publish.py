@@ -1,0 +1,110 @@
+"""The end of a separation: stems and waveforms into the bucket, then the record, which makes the track exist."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stems import jobs, naming
+from stems.contract import Upload
+from stems.errors import ObjectGone, StorageUnavailable, UnknownTrack
+from stems.options import FORMATS
+from stems.record import Asked, ModelInfo, Stem, Track
+from stems.separate import peaks
+from stems.separate.model import Model
+from stems.separate.work import Made
+from stems.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What is to be published. `asked`: the upload's options; `length` in samples; `peaks`: points to draw, by stem;
+    `stages_s`: seconds by stage."""
+
+    upload: Upload
+    songhash: str
+    model: Model
+    asked: Asked
+    length: int
+    stems: tuple[Stem, ...]
+    peaks: Mapping[str, list[int]]
+    stages_s: Mapping[str, float]
+
+
+class Publisher:
+    """Publishes tracks; `check` is called just before a record is written, and may raise."""
+
+    def __init__(self, storage: Storage, check: Callable[[str], None]) -> None:
+        self._storage = storage
+        self._check = check
+
+    def put(self, songhash: str, files: Iterable[Made], gain_db: float) -> Sequence[Stem]:
+        """Store files of stems; no record names them yet."""
+        stems = []
+        for made in files:
+            name = naming.stem_object(songhash, made.stem, made.format)
+            size, etag = self._storage.put_stem(name, made.path, FORMATS[made.format])
+            stems.append(Stem(made.stem, made.format, name, size, etag, gain_db, made.quality))
+        return stems
+
+    def publish(self, done: Finished, folder: Path) -> Track:
+        """Write the record of a track, with what an earlier one of the same model had; `folder` is for files."""
+        track = _track(done)
+        before = self.record(done.songhash)
+        if before and before.model == track.model:
+            there = tuple(stem for stem in before.stems if self._storage.has(stem.object, stem.etag))
+            track = track.merged(replace(before, stems=there))
+        track = replace(track, peaks=self._put_peaks(folder, track, done, before))
+        self._check(done.upload.job)
+        for stem in done.stems:
+            if not self._storage.has(stem.object, stem.etag):  # after a long pause: they counted as orphans
+                raise StorageUnavailable(f"{stem.object} is not there any more")
+        self._storage.put_record(track)
+        return track
+
+    def record(self, songhash: str) -> Track | None:
+        """Return the record of a song, if there is one."""
+        try:
+            return self._storage.track(songhash)
+        except UnknownTrack:
+            return None
+
+    def _put_peaks(self, folder: Path, track: Track, done: Finished, before: Track | None) -> str:
+        """Put the waveforms of all stems of the record, also of those that were made earlier; return their object."""
+        stems, name = dict(done.peaks), naming.peaks_object(track.songhash)
+        if before and before.peaks:
+            try:
+                answer = self._storage.open(before.peaks)
+                try:
+                    earlier = peaks.stems_of(answer.read(), done.length)
+                finally:
+                    answer.release_conn()
+            except ObjectGone:
+                earlier = {}
+            stems = {stem.stem: earlier[stem.stem] for stem in track.stems if stem.stem in earlier} | stems
+        path = folder / "peaks.json"
+        path.write_bytes(peaks.to_json(done.length, track.sample_rate_hz, stems))
+        self._storage.put_stem(name, path, "application/json")
+        return name
+
+
+def info(model: Model) -> ModelInfo:
+    """Return what a record says of a model."""
+    return ModelInfo(model.name, model.digest, precision=model.precision, note=model.note)
+
+
+def _track(done: Finished) -> Track:
+    return Track(
+        songhash=done.songhash,
+        name=naming.song_name(done.upload.key),
+        bucket=done.upload.bucket,
+        key=done.upload.key,
+        upload_etag=done.upload.etag,
+        duration_s=round(done.length / done.model.sample_rate_hz, 3),
+        sample_rate_hz=done.model.sample_rate_hz,
+        channels=done.model.channels,
+        model=info(done.model),
+        created_ms=jobs.now_ms(),
+        stems=done.stems,
+        stages_s=done.stages_s,
+        options=done.asked,
+    )

@@ -1,0 +1,124 @@
+"""The parts of one divided song in the bucket `output`: its plan, its sound, what is made of it so far.
+
+A part is there when its `.json` is, which is written last. Nobody but workers reads here, and all of it expires.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from stems import naming
+from stems.errors import ObjectGone
+from stems.separate.plan import Plan
+from stems.storage import Storage
+
+_RAW = "application/octet-stream"
+_CHUNK = 1 << 20
+_PLAN, _MIX, _COVER = "plan.json", "mix.f32", "cover.jpg"
+
+
+class Shelf:
+    """What is there of the plan of this `id` of a song."""
+
+    def __init__(self, storage: Storage, songhash: str, id: str) -> None:
+        self.songhash, self.id = songhash, id
+        self._storage = storage
+        self._folder = naming.part_folder(songhash, id)
+
+    def plan(self) -> Plan | None:
+        """Return the plan, if there is one that can be read."""
+        try:
+            return Plan.from_json(self._read(_PLAN))
+        except (ObjectGone, ValueError):
+            return None
+
+    def put_plan(self, plan: Plan, cover: Path | None) -> None:
+        """Store the plan, and the song's cover before it: from now on the song is divided."""
+        if cover:
+            self._storage.put_stem(self._folder + _COVER, cover, "image/jpeg")
+        self._put(_PLAN, plan.to_json())
+
+    def put_mix(self, sound: BinaryIO) -> None:
+        """Store the decoded song, raw."""
+        self._storage.put_stream(self._folder + _MIX, sound)
+
+    def fetch_mix(self, path: Path, offset: int, length: int) -> None:
+        """Write `length` bytes of the decoded song to a file. Raises ObjectGone."""
+        with path.open("wb") as file:
+            file.writelines(self._stream(_MIX, length, offset))
+
+    def fetch_cover(self, path: Path) -> None:
+        """Write the song's cover to a file. Raises ObjectGone."""
+        path.write_bytes(self._read(_COVER))
+
+    def there(self) -> set[str]:
+        """Return the names of the parts and joins that are there."""
+        names = [name.removeprefix(self._folder) for name in self._storage.names(self._folder)]
+        return {name.removesuffix(".json") for name in names if name.endswith(".json") and name != _PLAN}
+
+    def put_sound(self, name: str, files: Sequence[tuple[str, Path]]) -> None:
+        """Store the raw file of each stem of a part."""
+        for stem, path in files:
+            self._storage.put_stem(f"{self._folder}{name}-{stem}.f32", path, _RAW)
+
+    def put_about(self, name: str, about: dict[str, Any]) -> None:
+        """Store what is to be known of a part: from now on it is there."""
+        self._put(f"{name}.json", json.dumps(about).encode())
+
+    def about(self, name: str) -> dict[str, Any]:
+        """Return what is to be known of a part. Raises ObjectGone where it is not there, or damaged."""
+        try:
+            found = json.loads(self._read(f"{name}.json"))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            self.forget(name)
+            raise ObjectGone(f"{self._folder}{name}.json is damaged")
+        return found
+
+    def sound(self, name: str, stem: str, length: int) -> Iterator[bytes]:
+        """Yield the `length` bytes of a stem of a part. Raises ObjectGone; then the part is to be made anew."""
+        try:
+            yield from self._stream(f"{name}-{stem}.f32", length)
+        except ObjectGone:
+            self.forget(name)
+            raise
+
+    def forget(self, *names: str) -> None:
+        """Have parts be made anew."""
+        self._storage.remove([f"{self._folder}{name}.json" for name in names])
+
+    def forget_plan(self) -> None:
+        """Have the song be divided anew; parts that are there still count."""
+        self._storage.remove([self._folder + _PLAN])
+
+    def clear(self) -> None:
+        """Remove everything, the plan first: what is not whole must not look so."""
+        self.forget_plan()
+        self._storage.remove(self._storage.names(self._folder))
+
+    def _put(self, name: str, body: bytes) -> None:
+        self._storage.put_stream(self._folder + name, io.BytesIO(body))
+
+    def _read(self, name: str) -> bytes:
+        answer = self._storage.open(self._folder + name)
+        try:
+            return bytes(answer.read())
+        finally:
+            answer.release_conn()
+
+    def _stream(self, name: str, length: int, offset: int = 0) -> Iterator[bytes]:
+        answer, left = self._storage.open(self._folder + name, offset, length), length
+        try:
+            for chunk in answer.stream(_CHUNK):
+                left -= len(chunk)
+                yield chunk
+        finally:
+            with suppress(OSError):
+                answer.close()  # half read, it must not serve another request
+            answer.release_conn()
+        if left:
+            raise ObjectGone(f"{self._folder}{name} is {left} bytes short")

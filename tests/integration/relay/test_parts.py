@@ -1,0 +1,317 @@
+"""Divided songs and their parts in the line, command by command, in a real Redis; then through a relay."""
+
+import json
+import time
+
+import pytest
+
+from stems import naming
+from stems.contract import TYPE_DIVIDED, Upload
+from stems.division import Divided, Next, Wanted
+from stems_relay.inbox import Inbox, Taken
+from tests.integration.relay.test_line import in_line, taken, upload
+from tests.relay_stack import Reply, Sink, Stack, ended
+from tests.servers import until
+
+SONGHASH, PLAN = "a" * 64, "b" * 16
+NAMES = tuple(f"part-{number}-of-3" for number in (1, 2, 3))
+SONG = upload().job
+MOST = 3
+
+
+def divided(*names: str, step_s: float = 300, begin: float = 0, end: float = 0.95) -> Divided:
+    parts = tuple(Next(name, number * step_s) for number, name in enumerate(names or NAMES))
+    return Divided(SONGHASH, PLAN, parts, len(parts), begin, end)
+
+
+async def division(relay: Inbox, answer: Divided | None = None) -> None:
+    """Take the song and divide it."""
+    song = await taken(relay)
+    assert song.message == upload()
+    assert await relay.divide(song, answer or divided(), MOST) == "divided"
+
+
+async def part(relay: Inbox) -> Taken:
+    """Take the next part."""
+    found = await taken(relay)
+    assert isinstance(found.message, Wanted)
+    return found
+
+
+def name(job: Taken) -> str:
+    return job.message.name if isinstance(job.message, Wanted) else job.message.key
+
+
+def song(stack: Stack, field: str) -> str | None:
+    found: str | None = stack.redis.hget(naming.job_key(SONG), field)
+    return found
+
+
+def left(stack: Stack) -> list[str]:
+    """Return what there is in Redis of parts."""
+    keys = stack.redis.keys("stems:job:p*") + stack.redis.keys("stems:parts*") + stack.redis.keys(naming.DIVIDED)
+    return sorted(keys)
+
+
+def test_the_song_goes_back_in_line_when_its_last_part_has_ended(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        await division(one)
+        assert (song(stack, "state"), song(stack, "songhash"), song(stack, "progress")) == (
+            "separating",
+            SONGHASH,
+            "0.0000",
+        )
+        view = stack.jobs.view()
+        assert (view.waiting, view.running, [job.id for job in view.running_jobs]) == (0, 1, [SONG])
+        assert [job.id for job in stack.jobs.running()] == [SONG]
+        assert await one.claim(upload()) == "duplicate"  # a second announcement, a sweep
+        parts = [await part(relay) for relay in (one, two, one)]
+        assert [name(each) for each in parts] == list(NAMES)
+        assert parts[1].message == Wanted(upload(), SONGHASH, PLAN, NAMES[1])
+        assert (await one.take(), stack.jobs.view().running) == (None, 1)
+        # The song's progress is the sum of its parts'.
+        assert stack.jobs.update(parts[0].message.job, progress=0.5) is False
+        assert float(song(stack, "progress") or 0) == pytest.approx(0.95 / 6, abs=1e-4)
+        assert [await one.settle(parts[0], "done") for _ in range(2)] == ["done", "stale"]
+        assert await two.settle(parts[1], "gone") == "gone"
+        assert float(song(stack, "progress") or 0) == pytest.approx(0.95 * 2 / 3, abs=1e-4)
+        assert await one.take() is None
+        assert await one.settle(parts[2], "done") == "done"
+        assert float(song(stack, "progress") or 0) == pytest.approx(0.95)
+        assert left(stack) == []
+        again = await taken(one)
+        assert (again.message, again.attempts) == (upload(), 1)
+        assert stack.jobs.begin(SONG) is False  # the second half of its way: neither start nor progress begin anew
+        assert song(stack, "started_ms") is None
+        assert float(song(stack, "progress") or 0) == pytest.approx(0.95)
+        # Joined stem by stem: what comes then is the rest of the progress.
+        assert await one.divide(again, divided("join-bass", "join-drums", begin=0.95, end=1), MOST) == "divided"
+        await one.settle(await part(one), "done")
+        assert float(song(stack, "progress") or 0) == pytest.approx(0.975)
+
+    in_line(stack, act)
+
+
+def test_songs_pass_a_long_one_until_its_music_would_have_come_so_far(stack: Stack) -> None:
+    now = stack.redis.time()[0] * 1000
+
+    def at(ago_s: float, key: str) -> Upload:
+        return upload(key, now - int(1000 * ago_s))
+
+    async def act(one: Inbox, two: Inbox) -> None:
+        long = at(1000, "long")
+        await one.claim(long)
+        assert await one.divide(await taken(one), divided(step_s=300), MOST) == "divided"  # at 1000, 700 and 400 s ago
+        for ago_s, key in ((800, "b"), (650, "c"), (300, "e"), (10, "f")):
+            await one.claim(at(ago_s, key))
+        found = await one.take(count=100)
+        assert isinstance(found, list)
+        assert [name(each) for each in found] == [NAMES[0], "b", NAMES[1], "c", NAMES[2], "e", "f"]
+        # With nobody waiting, a part need not wait until its music would be playing.
+        await one.claim(at(0, "new"))
+        assert await one.divide(await taken(one), divided(step_s=3600), MOST) == "divided"
+        found = await one.take(count=100)
+        assert isinstance(found, list)
+        assert [name(each) for each in found] == list(NAMES)
+
+    in_line(stack, act)
+
+
+def test_two_long_songs_take_turns_and_the_shorter_ends_first(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        uploads = {key: upload(key) for key in ("long", "longer")}
+        for key, parts in (("longer", 5), ("long", 3)):
+            await one.claim(uploads[key])
+            names = tuple(f"part-{number}-of-{parts}" for number in range(1, parts + 1))
+            assert await one.divide(await taken(one), divided(*names), MOST) == "divided"
+        found = await one.take(count=100)
+        assert isinstance(found, list)
+        assert sorted(name(each) for each in found[:6]) == sorted(
+            f"part-{number}-of-{parts}" for number in (1, 2, 3) for parts in (3, 5)
+        )
+
+    in_line(stack, act)
+
+
+def test_a_part_that_fails_waits_and_counts_as_songs_do(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        await division(one, divided(NAMES[0]))
+        first = await part(one)
+        stack.jobs.update(first.message.job, progress=0.9)
+        assert await one.settle(first, "waiting", error="no answer", delay_s=0.2) == "waiting"
+        assert (song(stack, "error"), song(stack, "progress")) == ("no answer", "0.0000")
+        assert await one.take() is None
+        time.sleep(0.2)
+        second = await part(one)
+        assert (second.attempts, second.tries) == (2, 2)
+        assert await one.settle(first, "done") == "stale"  # the answer to the delivery before
+        # Not tried: back to its place, and no attempt.
+        assert await one.settle(second, "waiting", refund=True) == "waiting"
+        third = await part(one)
+        assert (third.attempts, third.tries) == (2, 3)
+        # Taken, and never delivered.
+        await one.put_back(third.message.job)
+        # Its relay dies.
+        fourth = await part(one)
+        assert fourth.attempts == 2
+        stack.redis.zadd(naming.RELAYS, {"one": 1})
+        assert await two.heartbeat(10) == 1
+        fifth = await part(two)
+        assert (fifth.attempts, fifth.delivery != fourth.delivery) == (3, True)
+        assert await two.settle(fifth, "done") == "done"
+        assert (song(stack, "error"), left(stack)) == ("", [])
+
+    in_line(stack, act)
+
+
+def test_a_part_that_fails_for_good_is_the_end_of_its_song(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        await division(one)
+        first, second = await part(one), await part(two)
+        assert await one.settle(first, "failed", error="part-1-of-3: it is noise") == "failed"
+        assert (song(stack, "state"), song(stack, "error")) == ("failed", "part-1-of-3: it is noise")
+        assert [job.id for job in stack.jobs.failed()] == [SONG]
+        assert await one.take() is None  # the third is not delivered any more
+        # The second is told to stop, and its answer says nothing.
+        assert stack.jobs.update(second.message.job, progress=0.5) is True
+        assert await two.settle(second, "done") == "stale"
+        assert left(stack) == []
+        assert await one.claim(upload()) == "failed"
+        # Tried again, it goes on with the parts that are there.
+        assert stack.jobs.retry(SONG)
+        await division(one, divided(NAMES[0]))
+        assert await one.settle(await part(one), "done") == "done"
+        assert (await taken(one)).message == upload()
+
+    in_line(stack, act)
+
+
+def test_a_divided_song_that_is_cancelled_leaves_nothing_in_line(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        await division(one)
+        first = await part(one)
+        assert [stack.jobs.cancel(SONG) for _ in range(2)] == ["cancelled", "cancelled"]
+        assert stack.jobs.update(first.message.job, progress=0.5) is True
+        assert await one.settle(first, "gone") == "stale"
+        assert (await one.take(), song(stack, "state"), left(stack)) == (None, "cancelled", [])
+        assert await one.claim(upload()) == "cancelled"
+
+    in_line(stack, act)
+
+
+@pytest.mark.parametrize("how", ["again", "cancelled", "often"])
+def test_what_happens_while_a_song_is_divided_comes_first(stack: Stack, how: str) -> None:
+    later = upload(uploaded_ms=1_790_000_000_001)
+
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        for _ in range(MOST if how == "often" else 0):
+            await division(one, divided(NAMES[0]))
+            await one.settle(await part(one), "done")
+        job = await taken(one)
+        if how == "again":
+            assert await one.claim(later) == "again"
+        elif how == "cancelled":
+            assert stack.jobs.cancel(SONG) == "cancelled"
+        assert [await one.divide(job, divided(), MOST) for _ in range(2)] == [how, how]
+        assert left(stack) == []
+        if how == "often":
+            assert await one.settle(job, "failed", error="often") == "failed"
+            return
+        entered = await one.settle(job, "waiting", refund=True)
+        assert entered == {"again": "waiting", "cancelled": "cancelled"}[how]
+        assert ((await taken(one)).message == later) if how == "again" else (await one.take() is None)
+
+    in_line(stack, act)
+
+
+def test_a_newer_upload_takes_the_place_of_a_divided_song(stack: Stack) -> None:
+    later = upload(uploaded_ms=1_790_000_000_001)
+
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        await division(one)
+        first = await part(two)
+        assert await one.claim(later) == "new"
+        assert left(stack) == []
+        assert await two.settle(first, "done") == "stale"
+        again = await taken(one)
+        assert again.message == later
+        assert await one.take() is None
+
+    in_line(stack, act)
+
+
+def test_a_division_entered_twice_or_too_late_is_one(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        job = await taken(one)
+        assert [await one.divide(job, divided(), MOST) for _ in range(2)] == ["divided", "divided"]
+        assert stack.redis.zcard(naming.PARTS) == 3
+        await one.put_back(SONG)  # nothing that is not being delivered goes back
+        for _ in NAMES:
+            await one.settle(await part(one), "done")
+        again = await taken(two)
+        assert await one.divide(job, divided(), MOST) == "stale"
+        assert await two.settle(again, "done") == "done"
+
+    in_line(stack, act)
+
+
+def test_a_part_whose_record_is_lost_does_not_hold_up_its_song(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        await division(one)
+        for job in stack.redis.zrange(naming.PARTS, 0, 1):
+            stack.redis.delete(naming.job_key(job))
+        last = await part(one)
+        stack.redis.delete(naming.job_key(last.message.job))
+        assert await one.settle(last, "done") == "stale"
+        assert (await taken(one)).message == upload()
+        assert left(stack) == []
+
+    in_line(stack, act)
+
+
+def answer(names: tuple[str, ...]) -> Reply:
+    event = {"ce-id": "1", "ce-source": "/stems/queue", "ce-specversion": "1.0", "ce-type": TYPE_DIVIDED}
+    return Reply(200, json.dumps(divided(*names).to_dict()), {**event, "content-type": "application/json"})
+
+
+def test_a_relay_delivers_parts_and_then_the_song_again(stack: Stack, sink: Sink) -> None:
+    sink.script["song"] = [answer(NAMES), Reply()]
+    stack.relay()
+    etag = stack.put("song")
+    until(stack.idle)
+    until(lambda: stack.job("song", etag).get("state") == "done")
+    asked = [(each.part, each.headers["ce-type"]) for each in sink.of("song")]
+    assert asked[0] == asked[-1] == ("", "com.amazonaws.s3.ObjectCreated:Put")
+    assert sorted(asked[1:-1]) == [(name, "dev.stems.part.wanted") for name in NAMES]
+    traces = {each.headers["traceparent"].split("-")[1] for each in sink.of("song")}
+    assert len(traces) == 1
+
+
+def test_the_dead_letter_of_a_part_is_that_of_its_song(stack: Stack, sink: Sink) -> None:
+    sink.script["song"] = [answer(NAMES)]
+    sink.script[f"song {NAMES[1]}"] = [Reply(422, json.dumps({"detail": "it is noise"}))]
+    relay = stack.relay(STEMS_MAX_IN_FLIGHT="1")
+    etag = stack.put("song")
+    until(lambda: stack.job("song", etag).get("state") == "failed")
+    assert stack.job("song", etag)["error"] == f"{NAMES[1]}: it is noise"
+    until(lambda: stack.tags("song").get("state") == "failed")
+    assert stack.tags("song")["error"] == f"{NAMES[1]}: it is noise"
+    assert [each.part for each in sink.of("song")] == ["", *NAMES[:2]]
+    ended(relay, 15)
+
+
+def test_an_answer_that_divides_and_cannot_be_read_is_a_dead_letter(stack: Stack, sink: Sink) -> None:
+    good = answer(NAMES)
+    sink.script["song"] = [Reply(200, '{"parts": 7}', good.headers)]
+    stack.relay()
+    etag = stack.put("song")
+    until(lambda: stack.job("song", etag).get("state") == "failed")
+    assert "its answer cannot be read" in stack.job("song", etag)["error"]
