@@ -3,7 +3,6 @@
 Configured by entry points only. The list lets `stems logs` show all parts at once without access to their machines.
 """
 
-import json
 import logging
 import queue
 import re
@@ -14,7 +13,7 @@ from typing import Any
 
 import redis
 
-from stems import naming, trace
+from stems import naming, printable, trace
 from stems.config import Settings
 
 _BUFFER = 1000
@@ -70,7 +69,7 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return printable.as_json(line)
 
 
 class _Text(logging.Formatter):
@@ -84,13 +83,8 @@ class _Text(logging.Formatter):
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         level = "" if record.levelno == logging.INFO else f"{record.levelname} "
         details = "".join(f" {name}={_short(value)}" for name, value in _extra(record).items())
-        text = _printable(f"{time} {self._component:<8} {level}{record.getMessage()}{details}")
+        text = printable.escaped(f"{time} {self._component:<8} {level}{record.getMessage()}{details}")
         return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
-
-
-def _printable(text: str) -> str:
-    """Escape what would end the line or steer a terminal: names of songs are strangers' words."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _short(value: object) -> str:

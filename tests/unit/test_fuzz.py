@@ -7,7 +7,6 @@ import copy
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stems import logs, naming, storage, tokens
+from stems import naming, printable, storage, tokens
 from stems.cli import terminal
 from stems.contract import Upload, from_http, is_new_object, records, to_http
 from stems.errors import BadNotification, PermanentError
@@ -28,6 +27,8 @@ from tests.unit.test_record import TRACK
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 CASES = int(os.environ.get("STEMS_FUZZ_CASES", "0"))
+# Controls, halves of characters, separators of lines, what turns the order of the text beside it.
+HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
 F = TypeVar("F", bound=Callable[..., None])
 
 
@@ -183,8 +184,12 @@ def _headers(key: str) -> tuple[str, str]:
 @fuzz
 @given(TEXT)
 def test_words_of_strangers_in_logs_tags_and_terminals(text: str) -> None:
-    assert logs._printable(text).isprintable()
-    assert not any(unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"} for c in terminal.plain(text))
+    assert printable.escaped(text).isprintable()
+    for indent in (None, 2):
+        line = printable.as_json({text: [text]}, indent=indent)
+        assert json.loads(line) == {text: [text]}
+        assert not HARMFUL.search(line if indent is None else line.replace("\n", ""))
+    assert not HARMFUL.search(terminal.plain(text))
     assert re.fullmatch(r"[A-Za-z0-9 +=._:/@-]{0,256}", storage._tag_value(text))
 
 

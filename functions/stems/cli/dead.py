@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stems import naming
+from stems import naming, printable
 from stems.cli import shell, terminal
 from stems.errors import ObjectGone
 
@@ -49,7 +49,7 @@ def list_(as_json: bool) -> None:
     """
     found = _jobs().failed()
     if as_json:
-        click.echo(json.dumps([_data(job) for job in found], indent=2, ensure_ascii=False))
+        click.echo(printable.as_json([_data(job) for job in found], indent=2))
     elif not found:
         click.echo("no dead letters", err=True)
     else:

@@ -1,12 +1,12 @@
 """`stems tracks` and `stems status`: what the service has separated, and what stands in line."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from stems import printable
 from stems.cli import shell, terminal
 
 if TYPE_CHECKING:
@@ -125,4 +125,4 @@ def _when(stamp: str | None) -> str:
 
 
 def _json(data: object) -> str:
-    return json.dumps(data, indent=2, ensure_ascii=False)
+    return printable.as_json(data, indent=2)

@@ -10,14 +10,15 @@ from itertools import zip_longest
 
 import click
 
+from stems import printable
+
 _NARROWEST = 12
 _GAP = "  "
 
 
 def plain(text: str) -> str:
-    """Replace what would upset a terminal: control characters (file names may hold them) and broken surrogates."""
-    text = " ".join(text.splitlines())
-    return "".join("�" if unicodedata.category(c) in {"Cc", "Cs"} else c for c in text)
+    """Replace what would upset a terminal or the words beside it: names of files may hold anything."""
+    return printable.replaced(" ".join(text.splitlines()), "�")
 
 
 def width(text: str) -> int:

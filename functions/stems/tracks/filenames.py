@@ -6,12 +6,12 @@ from urllib.parse import quote
 
 from werkzeug.http import dump_options_header
 
+from stems import printable
 from stems.naming import song_name
 from stems.record import Stem, Track
 
 # Only what looks like an extension: the end of "Mr. Brightside" or of "Take 1.5" is none.
 _EXTENSION = re.compile(r"(?<=.)\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,5}$")
-_CONTROLS = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _SEPARATORS = frozenset('/\\"')
 _ATTRIBUTE_CHARACTERS = "!#$&+-.^_`|~"  # RFC 5987, beside letters and digits
 
@@ -48,4 +48,4 @@ def _disposition(song: str, suffix: str) -> str:
 
 def _safe(name: str) -> str:
     """Replace what would break the header or name a folder."""
-    return "".join("_" if c in _SEPARATORS or unicodedata.category(c) in _CONTROLS else c for c in name)
+    return "".join("_" if c in _SEPARATORS else c for c in printable.replaced(name, "_"))

@@ -24,6 +24,8 @@ def test_columns_of_any_script(text: str, columns: int, shown: str) -> None:
 
 def test_a_file_name_cannot_steer_the_terminal() -> None:
     assert terminal.plain("a\033[2Jb\nc\udcff") == "a�[2Jb c�"
+    assert terminal.plain("song\u202e3pm.exe \u2066x\u2069 \x9b2J") == "song�3pm.exe �x� �2J"
+    assert terminal.plain("👩\u200d🎤 می\u200cخواهم") == "👩\u200d🎤 می\u200cخواهم", "joiners belong to the words"
 
 
 @pytest.mark.parametrize(
