@@ -11,7 +11,7 @@ from functools import partial
 
 from tests.faults import checker, songs
 from tests.faults.faults import FAULTS, WORKERS, Fault
-from tests.faults.stack import LEASE_S, ORPHAN_S, Stack, wait
+from tests.faults.stack import ORPHAN_S, Stack, wait
 
 _END_S = 300.0  # what is not ended then is lost
 _FIELDS = (("notifications", "llen"), ("waiting", "zcard"), ("attempts", "hlen"), ("replies", "zcard"))
@@ -113,7 +113,7 @@ class Schedule:
 
     def _leftovers(self) -> Iterator[str]:
         """Yield what is left in Redis of what has ended."""
-        if not wait(lambda: _quietly(lambda: not list(self._left())), 20 + LEASE_S):
+        if not wait(lambda: _quietly(lambda: not list(self._left())), _END_S):
             yield from (f"in Redis: {each}" for each in self._left())
 
     def _left(self) -> Iterator[str]:
