@@ -11,7 +11,7 @@ from functools import partial
 
 from tests.faults import checker, songs
 from tests.faults.faults import FAULTS, WORKERS, Fault
-from tests.faults.stack import LEASE_S, ORPHAN_S, Stack, wait
+from tests.faults.stack import ORPHAN_S, Stack, wait
 
 _END_S = 300.0  # what is not ended then is lost
 _FIELDS = (("notifications", "llen"), ("waiting", "zcard"), ("attempts", "hlen"), ("replies", "zcard"))
@@ -76,7 +76,7 @@ class Schedule:
         outcome.delay_s = self._end()
         outcome.problems += self._leftovers()
         outcome.problems += self._found()
-        begun, ended = (self._count(message, since) for message in ("separating", "separated"))
+        begun, ended = self._count("separating", "key", since), self._count("separated", "songhash", since)
         outcome.problems += self._too_often(begun)
         outcome.songs, outcome.doubled = (
             len(self.uploader.accepted),
@@ -113,7 +113,7 @@ class Schedule:
 
     def _leftovers(self) -> Iterator[str]:
         """Yield what is left in Redis of what has ended."""
-        if not wait(lambda: _quietly(lambda: not list(self._left())), 20 + LEASE_S):
+        if not wait(lambda: _quietly(lambda: not list(self._left())), _END_S):
             yield from (f"in Redis: {each}" for each in self._left())
 
     def _left(self) -> Iterator[str]:
@@ -124,11 +124,11 @@ class Schedule:
         for pattern in ("processing:*", "delivering:*", "lease:*"):
             yield from store.scan_iter(f"stems:{pattern}", count=1000)
 
-    def _count(self, message: str, since: dict[str, int]) -> Counter[str]:
-        """Count what the workers say of songs of this schedule, by key."""
+    def _count(self, message: str, field: str, since: dict[str, int]) -> Counter[str]:
+        """Count what the workers say of songs of this schedule, by a field of their lines."""
         lines = (line for part in WORKERS for line in self.stack.lines(part, since[part]))
         return Counter(
-            line["key"]
+            line[field]
             for line in lines
             if line.get("message") == message and str(line.get("key", "")).startswith(self.uploader.prefix)
         )
