@@ -4,7 +4,8 @@ PY := .venv/bin/python
 LOCAL := $(PY) -m stems_local
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup sounds browser demo up down test images test-images test-cluster lint manifests format bench bench-separate requirements clean
+.PHONY: help setup sounds browser demo up down test test-faults test-hostile images test-images test-cluster lint manifests format bench bench-separate \
+	requirements sbom audit clean
 
 help: ## Tell what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -35,17 +36,24 @@ down: .venv/.ready ## Stop a pipeline that another terminal started
 test: setup ## Run all tests (ARGS: more for pytest)
 	@$(PY) -m pytest $(ARGS)
 
+test-hostile: setup ## Send all hostile files, and print what became of them (tests/README.md)
+	@STEMS_HOSTILE_SHARE=1 $(PY) -m pytest tests/hostile -s $(ARGS)
+
 images: ## Build the three container images (local/images.sh says with which variables)
 	@local/images.sh
 
 test-images: setup ## Run the pipeline on the images; `make images` first
 	@$(PY) -m pytest tests/images -m images $(ARGS)
 
+test-faults: setup ## Break the pipeline by schedules (SEEDS=1-200, or one that failed) and see that nothing is lost
+	@$(if $(SEEDS),,$(PY) -m pytest tests/faults -m "faults or not faults" $(ARGS))
+	@$(PY) -m tests.faults $(or $(SEEDS),1-200)
+
 test-cluster: setup ## Deploy to the cluster of KUBECONFIG, in a namespace of its own, and test there (knative/README.md)
 	@$(PY) -m pytest tests/cluster -m cluster -s $(ARGS)
 
 .env: # Passwords for compose.yaml: random, once
-	@folder=$$(mktemp -d) && knative/secrets.sh "$$folder" 2>/dev/null && \
+	@folder=$$(mktemp -d) && knative/secrets.sh "$$folder" 2>/dev/null && rm "$$folder/token.env" && \
 	    (umask 077 && cat "$$folder"/*.env >$@) && rm -r "$$folder" && echo "$@: written"
 
 lint: .venv/.ready ## Check style, types, import boundaries, README
@@ -69,6 +77,12 @@ bench-separate: setup ## Measure the engine beside demucs' command line (ROUNDS=
 
 requirements: .venv/.ready ## Pin again what pyproject.toml asks for
 	@local/requirements.sh
+
+sbom: .venv/.ready ## Write what the packages are made of, as CycloneDX, to .stems/sbom.json
+	@.venv/bin/uv tool run --from 'cyclonedx-bom>=7,<8' cyclonedx-py requirements requirements.txt -o .stems/sbom.json
+
+audit: .venv/.ready ## Look for known weaknesses in the packages; needs PyPI or OSV
+	@.venv/bin/uv tool run --from 'pip-audit>=2.9,<3' pip-audit --disable-pip --strict -r requirements.txt
 
 clean: ## Remove the virtual environment and what was built and stored locally
 	rm -rf .venv .stems stems-out

@@ -83,20 +83,27 @@ tracks_target() {
 
 # One file for each part, and for a person: what a process on this machine needs to take its place.
 write_env() {
-    local user name
+    local user name redis_user password
     mkdir -p "$env_folder"
     for user in relay separate tracks uploader; do
         name=STEMS_$(echo "$user" | tr '[:lower:]' '[:upper:]')_SECRET_KEY
+        redis_user=$user
+        [ "$user" != uploader ] || redis_user=admin
+        password=REDIS_$(echo "$redis_user" | tr '[:lower:]' '[:upper:]')_PASSWORD
         (umask 077 && cat >"$env_folder/$user.env") <<EOF
 STEMS_S3_ENDPOINT=http://127.0.0.1:$minio_port
 STEMS_S3_PUBLIC_ENDPOINT=http://127.0.0.1:$minio_port
 STEMS_S3_ACCESS_KEY=$user
 STEMS_S3_SECRET_KEY=$(secret "$name")
-STEMS_REDIS_URL=redis://:$(secret REDIS_PASSWORD)@127.0.0.1:$redis_port/0
+STEMS_REDIS_URL=redis://$redis_user:$(secret "$password")@127.0.0.1:$redis_port/0
 STEMS_URL=http://127.0.0.1:$tracks_port
 STEMS_LOG_FORMAT=text
 K_SINK=http://127.0.0.1:8081
 EOF
+        case $user in
+        relay | separate) echo "STEMS_SINK_SECRET=$(secret STEMS_SINK_SECRET)" ;;
+        uploader) echo "STEMS_TOKEN=$(secret STEMS_TOKEN)" ;;
+        esac >>"$env_folder/$user.env"
     done
 }
 

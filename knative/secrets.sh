@@ -26,5 +26,16 @@ fill() {
 umask 077
 fill minio-root.env MINIO_ROOT_USER MINIO_ROOT_PASSWORD
 fill minio-users.env STEMS_SEPARATE_SECRET_KEY STEMS_TRACKS_SECRET_KEY STEMS_RELAY_SECRET_KEY STEMS_UPLOADER_SECRET_KEY
-fill redis.env REDIS_PASSWORD
+fill redis.env REDIS_MINIO_PASSWORD REDIS_RELAY_PASSWORD REDIS_SEPARATE_PASSWORD REDIS_TRACKS_PASSWORD REDIS_LOGS_PASSWORD \
+    REDIS_ADMIN_PASSWORD
 fill callback.env STEMS_CALLBACK_SECRET
+fill sink.env STEMS_SINK_SECRET
+
+# A token for the REST function, and the file that knows it.
+fill token.env STEMS_TOKEN
+if [ ! -e "$folder/tokens" ]; then
+    token=$(sed -n s/^STEMS_TOKEN=//p "$folder/token.env")
+    digest=$(printf %s "$token" | { sha256sum || shasum -a 256; } 2>/dev/null | cut -d' ' -f1)
+    echo "admin admin $digest" >"$folder/tokens"
+    echo "$folder/tokens: written" >&2
+fi

@@ -38,6 +38,16 @@ def make(path: Path, *arguments: str, duration_s: float = 4) -> Path:
 
 
 @functools.cache
+def ffmpeg_bytes(name: str, *arguments: str, duration_s: float = 4, source: tuple[str, ...] = ()) -> bytes:
+    """Return what ffmpeg makes of a test song, or of `source`, as a file of this name."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        given = source or ("-f", "lavfi", "-i", TONE.format(duration_s))
+        ffmpeg(*given, *arguments, "-bitexact", str(path))
+        return path.read_bytes()
+
+
+@functools.cache
 def _made(suffix: str, arguments: tuple[str, ...], duration_s: float) -> bytes:
     """Return the bytes of a test song: many tests want the same one."""
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,12 @@ QUICK = {
 }
 
 # Tests that run only when their marker is asked for.
-OPT_IN = {"bench": "make bench", "images": "make test-images", "cluster": "make test-cluster"}
+OPT_IN = {
+    "bench": "make bench",
+    "faults": "make test-faults",
+    "images": "make test-images",
+    "cluster": "make test-cluster",
+}
 
 
 def pytest_configure() -> None:
@@ -53,5 +58,7 @@ def pipeline(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> It
     stack.start()
     pipeline = Pipeline(stack)
     yield pipeline
+    refused = [entry["username"] + ": " + entry["object"] for entry in pipeline.refused()]
     pipeline.close()
     stack.stop()
+    assert not refused, "events/users.conf allows less than the parts need"

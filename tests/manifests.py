@@ -31,7 +31,20 @@ _FILES = (
 _MADE = """
 {apiVersion: v1, kind: Secret, metadata: {name: minio-root}, data: {MINIO_ROOT_USER: eA==, MINIO_ROOT_PASSWORD: eA==}}
 ---
-{apiVersion: v1, kind: Secret, metadata: {name: redis}, data: {REDIS_PASSWORD: eA==}}
+apiVersion: v1
+kind: Secret
+metadata: {name: redis}
+data:
+  REDIS_MINIO_PASSWORD: eA==
+  REDIS_RELAY_PASSWORD: eA==
+  REDIS_SEPARATE_PASSWORD: eA==
+  REDIS_TRACKS_PASSWORD: eA==
+  REDIS_LOGS_PASSWORD: eA==
+  REDIS_ADMIN_PASSWORD: eA==
+---
+{apiVersion: v1, kind: Secret, metadata: {name: sink}, data: {STEMS_SINK_SECRET: eA==}}
+---
+{apiVersion: v1, kind: Secret, metadata: {name: tokens}, data: {tokens: eA==}}
 ---
 {apiVersion: v1, kind: Secret, metadata: {name: callback}, data: {STEMS_CALLBACK_SECRET: eA==}}
 ---
@@ -49,7 +62,7 @@ kind: ConfigMap
 metadata: {name: settings}
 data: {STEMS_S3_ENDPOINT: 'http://minio:9000', STEMS_METRICS_PORT: '9464'}
 ---
-{apiVersion: v1, kind: ConfigMap, metadata: {name: redis-config}, data: {redis.conf: ''}}
+{apiVersion: v1, kind: ConfigMap, metadata: {name: redis-config}, data: {redis.conf: '', redis.sh: '', users.conf: ''}}
 ---
 apiVersion: v1
 kind: ConfigMap

@@ -149,15 +149,26 @@ class Hands:
     def get(self, path: str) -> Any:
         """GET JSON from the REST function; a problem comes back as its JSON, too."""
         try:
-            with urllib.request.urlopen(self.settings.tracks_url + path, timeout=30) as answer:
+            with self._open(path) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             return json.load(error)
 
     def download(self, path: str) -> bytes:
         """GET bytes from the REST function."""
-        with urllib.request.urlopen(self.settings.tracks_url + path, timeout=30) as answer:
+        with self._open(path) as answer:
             return bytes(answer.read())
+
+    def _open(self, path: str) -> Any:
+        token = {"Authorization": f"Bearer {self.settings.token}"} if self.settings.token else {}
+        request = urllib.request.Request(self.settings.tracks_url + path, headers=token)
+        return urllib.request.urlopen(request, timeout=30)
+
+    def refused(self) -> list[dict[str, str]]:
+        """Return what Redis refused to its users; clients since 7.2 tell it their name, which nobody needs."""
+        client: Any = self.redis
+        found: list[dict[str, str]] = client.acl_log()
+        return [entry for entry in found if entry["object"] != "client|setinfo"]
 
     def queue(self) -> Any:
         """Return what stands in line."""

@@ -25,6 +25,7 @@ from stems_relay.parts import Parts
 # How long BLMOVE waits; the client's own timeout must be longer.
 _BLOCK_S = 2.0
 _BATCH = 100
+_HOLD_MS = 5000
 # Fewer than songs may be in flight: who finds none free waits for one.
 _CONNECTIONS = 16
 # A notification has some kilobytes. What is longer is none, and costs the memory of all who look at the dead letters.
@@ -234,6 +235,11 @@ class Inbox:
     async def sweep_turn(self, every_s: float) -> bool:
         """Tell whether it is this relay's turn to sweep: one relay does, once in `every_s`."""
         answer: Awaitable[Any] = self._redis.set(naming.SWEEP_LOCK, self.name, nx=True, px=max(1, int(every_s * 1000)))
+        return bool(await answer)
+
+    async def hold(self, songhash: str) -> bool:
+        """Take the lease on a song for a moment, and leave it to expire; False when somebody works on the song."""
+        answer: Awaitable[Any] = self._redis.set(naming.lease_key(songhash), self.name, nx=True, px=_HOLD_MS)
         return bool(await answer)
 
 

@@ -21,6 +21,7 @@ from stems_relay.caller import Caller
 from stems_relay.courier import Courier, cancel
 from stems_relay.gauges import Gauges
 from stems_relay.inbox import Inbox, Read
+from stems_relay.orphans import Orphans
 from stems_relay.scripts import SILENT_HEARTBEATS
 from stems_relay.sink import Sink
 from stems_relay.sweep import sweep, tell
@@ -55,10 +56,12 @@ class Relay:
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._inbox = Inbox(settings.redis_url, name)
         self._storage = Storage(settings)
+        self._orphans = Orphans(settings)
         self._stop = asyncio.Event()
         self._strays: set[str] = set()
         self._swept = False
-        sink = Sink(settings.sink, settings.delivery_timeout_s, settings.max_in_flight)
+        secret = settings.sink_secret[0] if settings.sink_secret else ""
+        sink = Sink(settings.sink, settings.delivery_timeout_s, settings.max_in_flight, secret)
         self._songs = Courier(
             settings,
             self._inbox,
@@ -155,6 +158,8 @@ class Relay:
             if swept.entered:
                 self._songs.wake()
             _log.info("swept the bucket", extra={"uploads": swept.seen, "entered": swept.entered})
+            if count := await self._orphans.tidy(self._inbox):
+                _log.info("removed stems that no record names", extra={"songs": count})
         await asyncio.sleep(min(self._settings.sweep_s, 5))
 
     async def _sign_off(self) -> None:

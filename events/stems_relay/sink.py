@@ -7,14 +7,14 @@ The contract is Knative's (https://github.com/knative/specs/blob/main/specs/even
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from http.client import responses
 
 import aiohttp
 
 from stems import __version__, trace
-from stems.contract import TYPE_DIVIDED, TYPE_GONE, Upload
+from stems.contract import SECRET_HEADER, TYPE_DIVIDED, TYPE_GONE, Upload
 from stems.division import Wanted
 from stems.reply import Reply
 
@@ -58,14 +58,15 @@ class Sink:
     Of several addresses the one with the least to do gets the next event.
     """
 
-    def __init__(self, urls: Sequence[str], timeout_s: float, max_in_flight: int) -> None:
+    def __init__(self, urls: Sequence[str], timeout_s: float, max_in_flight: int, secret: str = "") -> None:
         self._in_work = dict.fromkeys(urls, 0)
+        self._secret = {SECRET_HEADER: secret} if secret else {}
         self._client = aiohttp.ClientSession(
             # Connections idle for longer may be closed by the other side just as the next event goes out.
             connector=aiohttp.TCPConnector(limit=max_in_flight, keepalive_timeout=_KEEP_ALIVE_S),
             timeout=aiohttp.ClientTimeout(timeout_s, sock_connect=_CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"user-agent": f"stems/{__version__}"},
+            headers={"user-agent": f"stems/{__version__}"} | self._secret,
         )
 
     async def close(self) -> None:
@@ -96,7 +97,9 @@ class Sink:
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         try:
             async with self._client.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                return judge(response.status, response.headers, await response.read())
+                found = judge(response.status, response.headers, await response.read())
+                # It knows another secret, which is no fault of the song.
+                return replace(found, verdict=Verdict.AWAY) if self._secret and response.status == 401 else found
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Answer(Verdict.AWAY, f"{url} cannot be reached: {error}")
         except TimeoutError:

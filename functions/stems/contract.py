@@ -28,6 +28,10 @@ TYPE_DIVIDED = "dev.stems.song.divided"
 TYPE_PART = "dev.stems.part.wanted"
 TYPE_PART_DONE = "dev.stems.part.done"
 
+# By this the function `separate` knows the relay (STEMS_SINK_SECRET).
+SECRET_HEADER = "stems-secret"
+
+
 _LAST_MS = int(datetime(9999, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
 

@@ -1,9 +1,11 @@
 """The track record: what `<songhash>.json` says of a separated song. Readers trust it alone."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
+
+_LARGEST = 253_402_214_400_000  # milliseconds until the last day of the year 9999, which no size reaches
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,33 @@ class Track:
                 lists = {name: tuple(asked.get(name, ())) for name in ("stems", "formats")}
                 data["options"] = Asked(str(asked.get("model", "")), **lists)
             return cls(**_known(cls, data))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"not a track record: {error}") from error
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.encode(errors="replace").decode() == value  # JSON may hold halves
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and -_LARGEST < value < _LARGEST
+
+
+_CHECKS: Mapping[Any, Callable[[Any], bool]] = {
+    str: _is_text,
+    int: lambda value: type(value) is int and 0 <= value < _LARGEST,
+    float: _is_number,
+    Mapping[str, float]: lambda value: (
+        isinstance(value, dict) and all(map(_is_text, value)) and all(map(_is_number, value.values()))
+    ),
+}
+
+
 def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    names: Mapping[str, Any] = kind.__dataclass_fields__  # type: ignore[attr-defined]
-    return {name: value for name, value in data.items() if name in names}
+    """Return the fields of `kind` that `data` has. Raises ValueError for one of another type: readers go by these."""
+    wanted = {each.name: each.type for each in fields(kind)}
+    found = {name: value for name, value in data.items() if name in wanted}
+    for name, value in found.items():
+        if wanted[name] in _CHECKS and not _CHECKS[wanted[name]](value):
+            raise ValueError(f"{name}={str(value)[:100]!r}")
+    return found

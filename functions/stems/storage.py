@@ -21,7 +21,7 @@ from urllib3.response import BaseHTTPResponse
 from stems import naming
 from stems.config import Settings
 from stems.contract import Upload
-from stems.errors import ObjectGone, StorageUnavailable, UnknownTrack
+from stems.errors import BadAudio, ObjectGone, StorageUnavailable, UnknownTrack
 from stems.record import Stem, Track
 
 _CHUNK = 1 << 20
@@ -70,14 +70,21 @@ class Storage:
         with translated(f"{naming.QUEUE_BUCKET}/{key}"):
             return dict(self._client.get_object_tags(naming.QUEUE_BUCKET, key) or {})
 
-    def fetch(self, upload: Upload, path: Path) -> Fetched:
-        """Write the upload's bytes to `path`, hashing them on the way. ObjectGone if they are not there any more."""
+    def fetch(self, upload: Upload, path: Path, max_bytes: int = 0) -> Fetched:
+        """Write the upload's bytes to `path`, hashing them on the way.
+
+        Raises ObjectGone if they are not there any more, BadAudio, with nothing fetched, if they are more than
+        `max_bytes`; 0: any number.
+        """
         digest, size = hashlib.sha256(), 0
         with translated(f"{upload.bucket}/{upload.key}"):
             response = self._client.get_object(
                 upload.bucket, upload.key, request_headers={"If-Match": f'"{upload.etag}"'}
             )
             try:
+                length = int(response.headers["Content-Length"])
+                if max_bytes and length > max_bytes:
+                    raise BadAudio(f"the upload has {length} bytes; STEMS_MAX_BYTES allows {max_bytes}")
                 with path.open("wb") as file:
                     for chunk in response.stream(_CHUNK):
                         digest.update(chunk)

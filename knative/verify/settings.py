@@ -12,11 +12,11 @@ _OURS = {name for name, _ in table()}
 # What other programs know. REDIS_PASSWORD is ours alone: others are made of it.
 _OTHERS = {
     "minio": re.compile(r"HOME|MINIO_(ROOT_(USER|PASSWORD)|BROWSER|UPDATE)|MINIO_NOTIFY_REDIS_[A-Z]+(_[A-Z]+)*"),
-    "redis": re.compile(r"REDIS_PASSWORD|REDISCLI_AUTH"),
+    "redis": re.compile(r"REDIS_[A-Z]+_PASSWORD|REDISCLI_AUTH"),
     "separate": re.compile(r"REDIS_PASSWORD|OMP_NUM_THREADS"),
 }
 _OTHER = re.compile(r"REDIS_PASSWORD")
-_SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|_AUTH\b|CREDENTIAL")
+_SECRET = re.compile(r"PASSWORD|SECRET|TOKEN(?!S_FILE)|_AUTH\b|CREDENTIAL")
 _REFERENCE = re.compile(r"\$\((\w+)\)")
 _PASSWORD_IN_URL = re.compile(r"://[^/\s]*:(?!\$\()[^/@\s]+@")
 

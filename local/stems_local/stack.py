@@ -27,6 +27,8 @@ from stems_local.programs import Programs
 CHECKOUT = Path(__file__).resolve().parents[2]
 _PORTS = ("minio", "redis", "tracks")
 _USERS = ("separate", "tracks", "relay", "uploader")
+# Of events/users.conf.
+_REDIS_USERS = ("minio", "relay", "separate", "tracks", "logs", "admin")
 # What supervisord starts ends with it, however it ends (Linux): nothing may go on writing that nobody watches.
 _SETPRIV = shutil.which("setpriv")
 _LEASH = [_SETPRIV, "--pdeathsig", "TERM", "--"] if _SETPRIV else []
@@ -55,7 +57,8 @@ class Stack:
         self.root.chmod(0o700)  # songs and secrets are the user's own
         # The same ports and keys after a restart: addresses that people noted down go on working.
         known = json.loads(self._identity.read_text()) if self._identity.exists() else {}
-        made = {name: secrets.token_hex(16) for name in ("root", "redis", "callback", *_USERS)}
+        redis_users = (f"redis-{user}" for user in _REDIS_USERS)
+        made = {name: secrets.token_hex(16) for name in ("root", "callback", "sink", *_USERS, *redis_users)}
         self.keys = made | known.get("keys", {})
         self.ports = known.get("ports", {})
         self.ports |= free_ports({*_PORTS, *self._separate} - {*self.ports})
@@ -84,10 +87,10 @@ class Stack:
         """The address of the REST function."""
         return f"http://127.0.0.1:{self.ports['tracks']}"
 
-    @property
-    def redis_url(self) -> str:
-        """The address of Redis, with its password."""
-        return f"redis://:{self.keys['redis']}@127.0.0.1:{self.ports['redis']}/0"
+    def redis_url(self, user: str) -> str:
+        """Return the address of Redis with the user of a part, or, for people, of the administrator."""
+        user = user if user in _REDIS_USERS else "admin"
+        return f"redis://{user}:{self.keys[f'redis-{user}']}@127.0.0.1:{self.ports['redis']}/0"
 
     def environ(self, user: str) -> dict[str, str]:
         """Return the settings of the part, or the person, `user`."""
@@ -95,7 +98,7 @@ class Stack:
             "STEMS_S3_ENDPOINT": self.s3_url,
             "STEMS_S3_ACCESS_KEY": user,
             "STEMS_S3_SECRET_KEY": self.keys[user],
-            "STEMS_REDIS_URL": self.redis_url,
+            "STEMS_REDIS_URL": self.redis_url(user),
             "STEMS_URL": self.tracks_url,
             "STEMS_LOG_FORMAT": "text",
             # Where `stems model fetch` puts models, when it is run in the checkout.
@@ -109,6 +112,8 @@ class Stack:
             "K_SINK": " ".join(f"http://127.0.0.1:{self.ports[name]}/" for name in self._separate),
             "STEMS_MAX_IN_FLIGHT": str(self.workers),
         }
+        if user in {"relay", "separate"}:
+            settings["STEMS_SINK_SECRET"] = self.keys["sink"]
         if self.workers > 1:
             settings["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // self.workers))
         return {**settings, **self.overrides}
@@ -227,7 +232,7 @@ class Stack:
         redis_conf.touch(mode=0o600)
         redis_conf.write_text(
             f"bind 127.0.0.1\nport {self.ports['redis']}\ndir {folder}\n"
-            f'requirepass {self.keys["redis"]}\nappendonly yes\nmaxmemory-policy noeviction\nsave ""\n'
+            f'appendonly yes\nmaxmemory-policy noeviction\nsave ""\n'
         )
         conf = self.root / "supervisord.conf"
         conf.touch(mode=0o600)
@@ -242,7 +247,9 @@ class Stack:
         yield (
             "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface"
         )
-        yield _program("redis", [self.programs.redis, str(self.root / "redis.conf")], {}, autostart=True)
+        passwords = {f"REDIS_{user.upper()}_PASSWORD": self.keys[f"redis-{user}"] for user in _REDIS_USERS}
+        command = ["sh", str(CHECKOUT / "events" / "redis.sh"), str(self.root / "redis.conf")]
+        yield _program("redis", command, {**passwords, "REDIS_SERVER": self.programs.redis}, autostart=True)
         address = f"127.0.0.1:{ports['minio']}"
         command = [self.programs.minio, "server", str(self.root / "minio"), "--quiet", "--address", address]
         yield _program("minio", command, self._minio_environ(), autostart=True)
@@ -254,8 +261,8 @@ class Stack:
 
     def _minio_environ(self) -> dict[str, str]:
         address = f"127.0.0.1:{self.ports['redis']}"
-        target = {"ENABLE": "on", "ADDRESS": address, "PASSWORD": self.keys["redis"], "FORMAT": "access"}
-        target["KEY"] = naming.NOTIFICATIONS
+        target = {"ENABLE": "on", "ADDRESS": address, "KEY": naming.NOTIFICATIONS, "FORMAT": "access"}
+        target |= {"USER": "minio", "PASSWORD": self.keys["redis-minio"]}
         return {
             "MINIO_ROOT_USER": "root",
             "MINIO_ROOT_PASSWORD": self.keys["root"],

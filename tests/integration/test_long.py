@@ -15,12 +15,18 @@ from stems import naming
 from stems_local.programs import Programs
 from stems_local.stack import Stack
 from tests.conftest import QUICK
-from tests.faults.test_kill import kill
 from tests.pipeline import Pipeline, samples, song, wait_for
 from tests.programs import need
 
 PART_S, DURATION_S, PARTS = 6, 47, 8
 _MADE = re.compile(r"making a part .*part=(part-\d+-of-\d+)")
+
+
+def kill(pid: int) -> None:
+    """Kill a process and its children, as a node that fails does; gunicorn's worker is one."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for victim in [pid, *map(int, children)]:
+        os.kill(victim, signal.SIGKILL)
 
 
 class Long(Pipeline):

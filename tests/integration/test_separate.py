@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 from cloudevents.core.bindings.http import to_structured_event
 
-from stems.contract import TYPE_GONE, TYPE_SEPARATED, Upload, to_http
+from stems.config import Settings
+from stems.contract import SECRET_HEADER, TYPE_GONE, TYPE_SEPARATED, Upload, to_http
+from stems.errors import BadAudio
+from stems.storage import Storage
 from tests.pipeline import Pipeline, song, wait_for
 
 
@@ -25,6 +28,7 @@ class Answer:
 
 def post(pipeline: Pipeline, headers: dict[str, str], body: bytes) -> Answer:
     url = f"http://127.0.0.1:{pipeline.stack.ports['separate']}/"
+    headers = {SECRET_HEADER: pipeline.stack.keys["sink"], **headers}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
             return Answer(answer.status, {k.lower(): v for k, v in answer.headers.items()}, json.load(answer))
@@ -152,3 +156,36 @@ def test_redis_away_is_no_failure_of_a_song(pipeline: Pipeline, tmp_path: Path) 
 def records(pipeline: Pipeline) -> list[str]:
     found = pipeline.s3.list_objects("output")
     return [(item.object_name or "").removesuffix(".json") for item in found]
+
+
+@pytest.mark.parametrize("secret", ["", "0" * 32, "ä"])
+def test_who_does_not_know_the_secret_is_refused(pipeline: Pipeline, separated: Upload, secret: str) -> None:
+    headers, body = to_http(separated.to_event())
+    answer = post(pipeline, {**headers, SECRET_HEADER: secret}, body)
+    assert answer.status == 401
+    assert pipeline.stack.keys["sink"] not in str(answer)
+
+
+@pytest.mark.parametrize("bucket", ["output", "queue2", "../queue", "Queue"])
+def test_an_event_of_another_bucket_is_refused(pipeline: Pipeline, separated: Upload, bucket: str) -> None:
+    record = json.loads(json.dumps(dict(separated.record)))
+    record["s3"]["bucket"]["name"] = bucket
+    headers, body = to_http(Upload.from_record(record).to_event())
+    answer = post(pipeline, headers, body)
+    assert (answer.status, answer.body["title"]) == (400, "BadNotification")
+    assert repr(bucket) in answer.body["detail"]
+
+
+def test_an_event_that_is_too_long_is_not_read(pipeline: Pipeline, separated: Upload) -> None:
+    headers, body = to_http(separated.to_event())
+    assert post(pipeline, headers, body + b" " * (1 << 20)).status == 413
+
+
+def test_an_upload_that_is_too_large_is_not_fetched(pipeline: Pipeline, separated: Upload, tmp_path: Path) -> None:
+    settings = Settings.from_env(pipeline.stack.environ("separate"))
+    size = separated.record["s3"]["object"]["size"]
+    with pytest.raises(BadAudio, match=rf"has {size} bytes; STEMS_MAX_BYTES allows {size - 1}"):
+        Storage(settings).fetch(separated, tmp_path / "upload", size - 1)
+    assert not (tmp_path / "upload").exists()
+    for allowed in (size, 0):
+        assert Storage(settings).fetch(separated, tmp_path / "upload", allowed).size == size

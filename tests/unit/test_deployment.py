@@ -9,6 +9,7 @@ import pytest
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from knative.verify.builds import builds
+from stems.tokens import Role, Tokens
 from stems_local.programs import Programs
 from stems_local.stack import Stack
 from tests.manifests import VERSION, Manifests
@@ -74,7 +75,7 @@ def test_secrets_are_made_once_and_by_chance(tmp_path: Path) -> None:
     def fill(folder: Path) -> dict[str, str]:
         folder.mkdir(exist_ok=True)
         subprocess.run([KNATIVE / "secrets.sh", folder], check=True, capture_output=True)
-        lines = [line for path in sorted(folder.iterdir()) for line in path.read_text().splitlines()]
+        lines = [line for path in sorted(folder.glob("*.env")) for line in path.read_text().splitlines()]
         return dict(line.split("=") for line in lines)
 
     first = fill(tmp_path / "one")
@@ -84,8 +85,13 @@ def test_secrets_are_made_once_and_by_chance(tmp_path: Path) -> None:
     assert len(set(values)) == len(values)
     for path in (tmp_path / "one").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    wanted = {name for each in kustomization(KNATIVE / "secrets")["secretGenerator"] for name in each["envs"]}  # type: ignore[attr-defined]
-    assert wanted == {path.name for path in (tmp_path / "one").iterdir()}
+    wanted: set[str] = set()
+    for each in kustomization(KNATIVE / "secrets")["secretGenerator"]:
+        wanted |= {str(name) for kind in ("envs", "files") for name in each.get(kind, ())}  # type: ignore[attr-defined]
+    assert wanted | {"token.env"} == {path.name for path in (tmp_path / "one").iterdir()}
+    token = Tokens(tmp_path / "one" / "tokens").find(first["STEMS_TOKEN"])
+    assert token is not None
+    assert token.role is Role.ADMIN
 
 
 def test_no_secret_is_committed() -> None:
@@ -93,5 +99,6 @@ def test_no_secret_is_committed() -> None:
     if listed.returncode:
         pytest.skip("no git checkout")
     assert not [name for name in listed.stdout.splitlines() if name.endswith(".env")]
-    ignored = subprocess.run(["git", "check-ignore", "knative/secrets/redis.env"], cwd=CHECKOUT, capture_output=True)
-    assert ignored.returncode == 0
+    for name in ("redis.env", "tokens"):
+        ignored = subprocess.run(["git", "check-ignore", f"knative/secrets/{name}"], cwd=CHECKOUT, capture_output=True)
+        assert ignored.returncode == 0

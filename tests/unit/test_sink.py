@@ -98,7 +98,7 @@ RECORD: dict[str, Any] = {
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def deliver(record: Mapping[str, Any], serve: Serve, timeout_s: float = 5) -> tuple[Verdict, str]:
+def deliver(record: Mapping[str, Any], serve: Serve, timeout_s: float = 5, secret: str = "") -> tuple[Verdict, str]:
     """Deliver to a server of which `serve` is the whole mind."""
 
     async def post() -> tuple[Verdict, str]:
@@ -112,15 +112,19 @@ def deliver(record: Mapping[str, Any], serve: Serve, timeout_s: float = 5) -> tu
                 await writer.wait_closed()
 
         async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
-            found = await deliver_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", record, timeout_s)
+            found = await deliver_to(
+                f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", record, timeout_s, secret
+            )
             await asyncio.gather(*(task for task in served if task))
         return found
 
     return asyncio.run(post())
 
 
-async def deliver_to(url: str, record: Mapping[str, Any], timeout_s: float = 5) -> tuple[Verdict, str]:
-    sink = Sink((url,), timeout_s, 1)
+async def deliver_to(
+    url: str, record: Mapping[str, Any], timeout_s: float = 5, secret: str = ""
+) -> tuple[Verdict, str]:
+    sink = Sink((url,), timeout_s, 1, secret)
     found = await sink.deliver(Upload.from_record(record))
     await sink.close()
     return found.verdict, found.reason.replace(url, "SINK")
@@ -227,3 +231,13 @@ def test_the_event_is_posted_in_binary_mode() -> None:
 def test_a_redirect_is_not_followed() -> None:
     verdict, reason = deliver(RECORD, saying(b"HTTP/1.1 307 Go\r\nlocation: /\r\ncontent-length: 0\r\n\r\n"))
     assert (verdict, reason) == (Verdict.DEAD, "307: Temporary Redirect")
+
+
+@pytest.mark.parametrize(("secret", "verdict"), [("", Verdict.DEAD), ("a-secret-of-some-length", Verdict.AWAY)])
+def test_a_sink_that_knows_another_secret_costs_no_song(secret: str, verdict: Verdict) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        headers, _ = await read(reader)
+        assert headers.get("stems-secret", "") == secret
+        writer.write(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n")
+
+    assert deliver(RECORD, refuse, secret=secret)[0] is verdict

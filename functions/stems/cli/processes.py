@@ -24,7 +24,7 @@ def relay() -> None:
       K_SINK=http://127.0.0.1:8081 stems relay
     """
     settings = shell.settings()
-    with shell.needs("httpx2, minio and redis", "relay"):
+    with shell.needs("aiohttp, httpx2, minio and redis", "relay"):
         from stems_relay.relay import run
     run(settings)
 

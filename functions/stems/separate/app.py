@@ -1,18 +1,29 @@
 """The function `separate`: one CloudEvent in, one song separated, one CloudEvent out."""
 
 import errno
+import hmac
 import logging
 import threading
 import time
 
 from cloudevents.core.v1.event import CloudEvent
 from flask import Flask, Response, request
+from werkzeug.exceptions import Unauthorized
 
-from stems import jobs, logs, metrics, otel, trace
+from stems import jobs, logs, metrics, naming, otel, trace
 from stems.config import Settings
-from stems.contract import TYPE_DIVIDED, TYPE_GONE, TYPE_PART_DONE, TYPE_SEPARATED, Upload, reply, to_http
+from stems.contract import (
+    SECRET_HEADER,
+    TYPE_DIVIDED,
+    TYPE_GONE,
+    TYPE_PART_DONE,
+    TYPE_SEPARATED,
+    Upload,
+    reply,
+    to_http,
+)
 from stems.division import Divided, Wanted, from_http
-from stems.errors import Cancelled, ObjectGone, StemsError, TransientError
+from stems.errors import BadNotification, Cancelled, ObjectGone, StemsError, TransientError
 from stems.separate import STARTED_S, kernels
 from stems.separate.job import Worker
 from stems.separate.work import Stages
@@ -20,6 +31,8 @@ from stems.storage import Storage
 from stems.web import health, register_metrics, register_problems
 
 _log = logging.getLogger(__name__)
+
+_EVENT_LIMIT = 1 << 20  # bytes; MinIO's records have some 2 KB
 
 
 class _Warmth:
@@ -80,11 +93,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__)
     register_problems(app)
     register_metrics(app)
+    app.config["MAX_CONTENT_LENGTH"] = _EVENT_LIMIT
     app.register_blueprint(health(warmth.check))
 
     @app.post("/")
     def separate() -> Response:
+        _refuse_strangers(settings.sink_secret)
         asked, place = from_http(dict(request.headers), request.get_data())
+        bucket = (asked.upload if isinstance(asked, Wanted) else asked).bucket
+        if bucket != naming.QUEUE_BUCKET:
+            raise BadNotification(f"an upload to the bucket {bucket!r}; songs come from {naming.QUEUE_BUCKET}")
         with trace.handling(place), trace.span("request", "server", key=asked.key):
             return answer(asked, _places(request.headers.get("ce-stemsplaces", "")))
 
@@ -118,6 +136,14 @@ def create_app(settings: Settings | None = None) -> Flask:
         return response
 
     return app
+
+
+def _refuse_strangers(secrets: tuple[str, ...]) -> None:
+    """Raise Unauthorized for who does not know one of the secrets, where there are any."""
+    given = request.headers.get(SECRET_HEADER, "").encode()
+    known = [hmac.compare_digest(given, secret.encode()) for secret in secrets]
+    if secrets and not any(known):
+        raise Unauthorized(f"the header {SECRET_HEADER} must be the secret of STEMS_SINK_SECRET")
 
 
 def _places(given: str) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stems.errors import BadAudio, ConfigError, TransientError
+from stems.separate import leash
 from stems.separate.report import Report, check_complete, clock
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def decode(
     command = [ffmpeg(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "info", *input_arguments(path)]
     command += ["-map", "0:a:0", "-vn", *(("-af", _TO_STEREO) if channels == 2 else ())]
     command += ["-ac", str(channels), "-ar", str(sample_rate_hz), "-f", "f32le", "pipe:1"]
+    command = leash.leashed(command, leash.decoding_s(max_duration_s))
     moments = _Moments()
     limit = max_duration_s * sample_rate_hz
     frame_bytes = channels * _SAMPLE_BYTES
@@ -209,6 +211,10 @@ class _Moments:
 
     def add(self, frames: NDArray[np.float32]) -> bool:
         """Take in `frames` of shape (samples, channels); False, and nothing is taken, if one is no finite number."""
+        with np.errstate(invalid="ignore"):  # NaN and infinity are told of below
+            return self._add(frames)
+
+    def _add(self, frames: NDArray[np.float32]) -> bool:
         # By columns: NumPy's mean over rows of two takes ten times as long.
         values = frames[:, 0].astype(np.float64)
         for channel in range(1, frames.shape[1]):

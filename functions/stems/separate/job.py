@@ -113,7 +113,7 @@ class Worker:
             self._begin(upload)
             path = Path(folder) / "upload"
             with stages("fetch"):
-                fetched = self._storage.fetch(upload, path)
+                fetched = self._storage.fetch(upload, path, self._settings.max_bytes)
             options = Options.from_metadata(_user_metadata(fetched.metadata))
             model = self._model(options.model)
             options.wanted(model.sources)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stems import jobs, naming
 from stems.contract import Upload
-from stems.errors import ObjectGone, UnknownTrack
+from stems.errors import ObjectGone, StorageUnavailable, UnknownTrack
 from stems.options import FORMATS
 from stems.record import Asked, ModelInfo, Stem, Track
 from stems.separate import peaks
@@ -55,6 +55,9 @@ class Publisher:
             track = track.merged(replace(before, stems=there))
         track = replace(track, peaks=self._put_peaks(folder, track, done, before))
         self._check(done.upload.job)
+        for stem in done.stems:
+            if not self._storage.has(stem.object, stem.etag):  # after a long pause: they counted as orphans
+                raise StorageUnavailable(f"{stem.object} is not there any more")
         self._storage.put_record(track)
         return track
 

@@ -20,6 +20,8 @@ _STREAM = re.compile(r"  Stream #0:\d+.*?: (Audio|Video|Subtitle|Data)\b(?!.*\(a
 _CUT = re.compile(r"partial file|File ended prematurely")
 _REFUSALS = {
     "Format not on whitelist": "not an audio file: its format is no container of sound that is accepted",
+    "received signal 24": "decoding it takes more processor time than a song does",  # SIGXCPU: leash.py
+    "Cannot allocate memory": "decoding it takes more memory than a song does",
     "moov atom not found": "the file is truncated: its index (moov atom) is missing",
 }
 _PREFIX = re.compile(r"^(\[[^]]*\] )*(file:.*?: )?")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stems.separate import audio
+from stems.separate import audio, leash
 
 # What is true of a stem as of the song. Not carried over: loudness, gaps and encoder, which are the song's own.
 _KEPT = ("artist", "album", "album_artist", "composer", "date", "disc", "track", "genre", "copyright")
@@ -66,6 +66,7 @@ def _ffmpeg(level: str, path: Path, *arguments: str) -> subprocess.CompletedProc
     """Run ffmpeg on a file; None where it fails."""
     command = [audio.ffmpeg(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", level]
     command += ["-max_pixels", str(_MOST_PIXELS), *audio.input_arguments(path), *arguments]
+    command = leash.leashed(command, _TIMEOUT_S)
     try:
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=_TIMEOUT_S, process_group=0

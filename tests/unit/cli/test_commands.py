@@ -79,7 +79,7 @@ def test_no_summary_is_cut_in_a_list_of_commands() -> None:
         (
             "httpx2",
             ["relay"],
-            "stems relay needs httpx2, minio and redis: pip install '.[relay]' in the checkout of stems",
+            "stems relay needs aiohttp, httpx2, minio and redis: pip install '.[relay]' in the checkout of stems",
         ),
         (
             "flask",

@@ -1,0 +1,123 @@
+"""Each of the files gives a right result or is refused with a clear reason; nothing crashes, nothing is left over.
+
+`make test` takes every ninth; `make test-hostile` all, and prints the table of tests/README.md.
+"""
+
+import os
+import wave
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from stems.errors import PermanentError
+from stems.options import Options
+from stems.separate import model as models
+from stems.separate.model import Model
+from stems.separate.work import separate_file
+from tests.audio import ffmpeg_bytes
+from tests.hostile.corpus import File, corpus
+from tests.pipeline import Pipeline
+
+SECRET, PORT = "/etc/passwd", 9
+SHARE = int(os.environ.get("STEMS_HOSTILE_SHARE", "9"))
+OPTIONS = Options.from_metadata({"x-amz-meta-stems": "vocals,no_vocals", "x-amz-meta-format": "wav-16"})
+MAX_DURATION_S = 600
+Table = dict[str, Counter[str]]
+
+
+@cache
+def files() -> tuple[File, ...]:
+    return tuple(corpus(SECRET, PORT))
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return models.load("untrained", Path("models"))
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[Table]:
+    """What became of the files, by kind; printed at the end."""
+    table: Table = {}
+    yield table
+    print("\n\n| kind | files | separated | refused |\n|---|---|---|---|")
+    for kind, outcomes in table.items():
+        print(f"| {kind} | {outcomes.total()} | {outcomes['separated']} | {outcomes['refused']} |")
+
+
+def test_there_are_many_and_always_the_same() -> None:
+    assert len(files()) >= 200
+    assert len({file.name for file in files()}) == len(files())
+    assert tuple(corpus(SECRET, PORT)) == files()
+
+
+@pytest.mark.parametrize("number", range(0, 400, SHARE))
+def test_each_is_separated_or_refused(number: int, model: Model, table: Table, tmp_path: Path) -> None:
+    if number >= len(files()):
+        pytest.skip("there are no more")
+    file, path = files()[number], tmp_path / "upload"
+    path.write_bytes(file.data)
+    told: list[float] = []
+    try:
+        result = separate_file(
+            path,
+            tmp_path,
+            model=model,
+            options=OPTIONS,
+            max_duration_s=MAX_DURATION_S,
+            on_progress=lambda part, _: told.append(part),
+        )
+    except PermanentError as error:
+        outcome, reason = "refused", str(error)
+        assert reason.isprintable(), reason
+        assert str(tmp_path) not in reason
+        assert SECRET not in reason
+        assert 10 < len(reason) < 500
+    else:
+        outcome = "separated"
+        assert told[-1] == 1
+        for made in result.stems:
+            with wave.open(str(made.path)) as stem:
+                assert stem.getnframes() == result.length > 0
+        assert {made.path.name for made in result.stems} == {"vocals.wav", "no_vocals.wav"}
+    table.setdefault(file.kind, Counter())[outcome] += 1
+    assert file.kind not in _NEVER or outcome == "refused", "what names others must not be read"
+
+
+_NEVER = {
+    "empty",
+    "text",
+    "zeros",
+    "playlist",
+    "archive",
+    "image",
+    "video without sound",
+    "12 hours of silence in 70 kB",
+}
+
+
+def test_good_ones_among_them_are_separated(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "upload"
+    path.write_bytes(ffmpeg_bytes("good.flac", "-c:a", "flac", duration_s=0.3))
+    result = separate_file(
+        path, tmp_path, model=model, options=OPTIONS, max_duration_s=10, on_progress=lambda part, left: None
+    )
+    assert result.length == 13230
+
+
+def test_some_through_the_whole_pipeline(pipeline: Pipeline, tmp_path: Path) -> None:
+    chosen = files()[:: 40 if SHARE > 1 else 9]
+    etags: dict[str, str] = {}
+    for number, file in enumerate(chosen):
+        path = tmp_path / str(number)
+        path.write_bytes(file.data)
+        etags[f"hostile/{number}/{file.name}"] = pipeline.put(path, f"hostile/{number}/{file.name}")
+    for key, etag in etags.items():
+        tags = pipeline.ended(key, etag, 300)
+        assert tags["state"] == "done" or len(tags["error"]) > 10, (key, tags)
+    # Nothing of them is left where the worker works.
+    left = [path for path in (pipeline.stack.root / "tmp").rglob("*") if path.name in {"upload", "song.f32"}]
+    assert not left
