@@ -20,7 +20,7 @@ LONG, SHORT, SHORTS = "3 h", "4 min", 10
 class Times:
     """Seconds that steps take on a pod of two cores, htdemucs, exact. `_per_s`: for each second of music."""
 
-    segment: float = 2.3
+    segment: float = 1.8
     stride: float = 5.85  # of music, that a segment adds
     delivery: float = 0.03  # from one answer to the next request; lease, plan
     decode_per_s: float = 0.0065  # fetching and hashing too; the decoded song goes to the bucket meanwhile

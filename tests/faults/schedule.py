@@ -11,10 +11,13 @@ from functools import partial
 
 from tests.faults import checker, songs
 from tests.faults.faults import FAULTS, WORKERS, Fault
-from tests.faults.stack import LEASE_S, ORPHAN_S, Stack, wait
+from tests.faults.stack import ORPHAN_S, Stack, wait
 
 _END_S = 300.0  # what is not ended then is lost
-_FIELDS = (("notifications", "llen"), ("waiting", "zcard"), ("attempts", "hlen"), ("replies", "zcard"))
+_FIELDS = {
+    **{"notifications": "llen", "waiting": "zcard", "attempts": "hlen", "replies": "zcard"},
+    **{"parts": "zcard", "parts:later": "zcard", "divided": "zcard"},
+}
 
 
 @dataclass
@@ -76,7 +79,8 @@ class Schedule:
         outcome.delay_s = self._end()
         outcome.problems += self._leftovers()
         outcome.problems += self._found()
-        begun, ended = (self._count(message, since) for message in ("separating", "separated"))
+        begun = self._count("separating", "key", since) + self._count("making a part", "key", since, "part")
+        ended = self._count("separated", "songhash", since)
         outcome.problems += self._too_often(begun)
         outcome.songs, outcome.doubled = (
             len(self.uploader.accepted),
@@ -113,37 +117,42 @@ class Schedule:
 
     def _leftovers(self) -> Iterator[str]:
         """Yield what is left in Redis of what has ended."""
-        if not wait(lambda: _quietly(lambda: not list(self._left())), 20 + LEASE_S):
+        if not wait(lambda: _quietly(lambda: not list(self._left())), _END_S):
             yield from (f"in Redis: {each}" for each in self._left())
 
     def _left(self) -> Iterator[str]:
         store = self.stack.redis
-        for name, count in _FIELDS:
+        for name, count in _FIELDS.items():
             if found := getattr(store, count)(f"stems:{name}"):
                 yield f"{found} in stems:{name}"
-        for pattern in ("processing:*", "delivering:*", "lease:*"):
+        for pattern in ("processing:*", "delivering:*", "lease:*", "parts:*"):
             yield from store.scan_iter(f"stems:{pattern}", count=1000)
 
-    def _count(self, message: str, since: dict[str, int]) -> Counter[str]:
-        """Count what the workers say of songs of this schedule, by key."""
+    def _count(self, message: str, field: str, since: dict[str, int], *more: str) -> Counter[tuple[str, ...]]:
+        """Count what the workers say of songs of this schedule, by fields of their lines."""
         lines = (line for part in WORKERS for line in self.stack.lines(part, since[part]))
         return Counter(
-            line["key"]
+            tuple(line[each] for each in (field, *more))
             for line in lines
             if line.get("message") == message and str(line.get("key", "")).startswith(self.uploader.prefix)
         )
 
-    def _too_often(self, begun: Counter[str]) -> Iterator[str]:
-        """Yield the songs that were begun more often than the faults explain."""
+    def _too_often(self, begun: Counter[tuple[str, ...]]) -> Iterator[str]:
+        """Yield the songs, and parts of songs, that were begun more often than the faults explain."""
         explained = sum(fault.repeats for fault in self.faults)
         puts = Counter(upload.key for upload in self.uploader.accepted)
-        for key, count in begun.items():
+        for (key, *part), count in begun.items():
             if count > puts[key] + explained:
-                yield f"{key} was begun {count} times; {puts[key]} uploads and {[f.name for f in self.faults]}"
+                what = " ".join([key, *part])
+                yield f"{what} was begun {count} times; {puts[key]} uploads and {[f.name for f in self.faults]}"
 
     def _forget(self) -> None:
         """Remove what the schedule left, so that the next one's sweeps are short."""
-        for bucket, prefixes in (("queue", {self.uploader.prefix}), ("output", self._hashes())):
+        hashes = self._hashes()
+        for bucket, prefixes in (
+            ("queue", {self.uploader.prefix}),
+            ("output", hashes | {f"parts/{each}/" for each in hashes}),
+        ):
             for prefix in prefixes:
                 found = self.stack.root.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
                 for each in found:

@@ -91,6 +91,7 @@ def test_a_long_song_is_one_job_and_moves_on(long: Long, put: Put) -> None:
 
     def look() -> bool:
         queue = long.queue()
+        assert queue.keys() == {"waiting", "running", "failed"}, queue
         shown = [each for line in queue.values() for each in line["jobs"]]
         assert [each["id"] for each in shown] in ([], [job])  # parts are nobody's business
         found = long.get(f"/v1/jobs/{job}")
