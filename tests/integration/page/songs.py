@@ -1,12 +1,14 @@
-"""Stems that look like music on a picture."""
+"""Stems that look like music on a picture, and jobs in line."""
 
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 
+from stems import naming
 from stems.separate.peaks import Peaks
 from tests.browser import RATE_HZ, Samples
+from tests.tracks_stack import Stack
 
 
 def music(seed: int, duration_s: float) -> dict[str, Samples]:
@@ -32,3 +34,12 @@ def drawn(stems: Mapping[str, Samples]) -> dict[str, list[int]]:
     peaks = Peaks(len(next(iter(stems.values()))))
     peaks.add(0, {stem: torch.from_numpy(samples.T.astype(np.float32)) for stem, samples in stems.items()})
     return peaks.shares(1.0)
+
+
+def queued(stack: Stack, name: str, state: str, **values: object) -> str:
+    """Enter a job as the relay does."""
+    key = f"in/{name}"
+    job = naming.job_id("queue", key, "e")
+    fields = {"bucket": "queue", "key": key, "etag": "e", "uploaded_ms": 1_700_000_000_000, **values}
+    stack.redis.hset(naming.job_key(job), mapping={"state": state, **fields})
+    return job

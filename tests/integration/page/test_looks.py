@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from stems import naming
 from stems.record import Track
 from tests.browser import put_song, screenshots, tab
-from tests.integration.page.songs import drawn, music
+from tests.integration.page.songs import drawn, music, queued
 from tests.tracks_stack import Stack
 
 # Rules that test only what WCAG 2.2 AA and good practice ask for; "minor" and "moderate" findings are advice.
@@ -71,15 +71,6 @@ def songs(stack: Stack) -> list[Track]:
     names = ["Midnight Train.mp3", "Così fan tutte – Soave sia il vento.flac", LONG, "07 Untitled.m4a"]
     peaks = drawn(MUSIC)
     return [put_song(stack, name, MUSIC, number=number, peaks=peaks) for number, name in enumerate(names)]
-
-
-def queued(stack: Stack, name: str, state: str, **values: object) -> str:
-    """Enter a job as the relay does."""
-    key = f"in/{name}"
-    job = naming.job_id("queue", key, "e")
-    fields = {"bucket": "queue", "key": key, "etag": "e", "uploaded_ms": 1_700_000_000_000, **values}
-    stack.redis.hset(naming.job_key(job), mapping={"state": state, **fields})
-    return job
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ export class Actions {
       labelled("button", { type: "button", onclick: () => this.share() }, "link", "Copy link"),
       labelled("a", { href: track.zip, download: true }, "download", "All as ZIP"),
       exporter,
-      iconButton("again", "Separate again with other options", () => this.rerun()),
-      iconButton("trash", `Remove ${songName(track.name)}`, () => this.remove()),
+      iconButton("again", "Separate again with other options", () => this.rerun(), { "data-needs": "write" }),
+      iconButton("trash", `Remove ${songName(track.name)}`, () => this.remove(), { "data-needs": "admin" }),
     );
   }
 

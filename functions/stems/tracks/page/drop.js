@@ -17,7 +17,7 @@ export function dropField(take, options) {
   });
   const field = el(
     "section",
-    { class: "drop", "aria-labelledby": "drop-title" },
+    { class: "drop", "aria-labelledby": "drop-title", "data-needs": "write" },
     el(
       "div",
       { class: "drop-inner" },

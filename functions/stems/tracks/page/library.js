@@ -101,7 +101,7 @@ export class Library {
     this.empty.classList.remove("error");
     const [title, text] = this.query
       ? [`Nothing is called “${this.query}…”`, "The search goes by how a name begins."]
-      : ["No songs yet", "What you drop above appears here when it is separated."];
+      : ["No songs yet", "What is uploaded appears here when it is separated."];
     this.empty.replaceChildren(
       icon("music"),
       el("p", { class: "empty-title", text: title }),
@@ -154,7 +154,7 @@ export class Library {
       { class: "stem-dots", "aria-hidden": "true" },
       ...stems.slice(0, 8).map((stem) => el("i", { "data-stem": stem })),
     );
-    const remove = iconButton("trash", `Remove ${name}`, () => this.remove(track));
+    const remove = iconButton("trash", `Remove ${name}`, () => this.remove(track), { "data-needs": "admin" });
     const zip =
       track.zip &&
       el(

@@ -8,6 +8,7 @@ import { Live } from "./live.js";
 import { openMixer } from "./mixer.js";
 import { Options } from "./options.js";
 import { Queue } from "./queue.js";
+import { learnRole, may } from "./session.js";
 import { followTheme } from "./theme.js";
 import { Uploads } from "./uploads.js";
 
@@ -33,6 +34,7 @@ let open = null; // {song, abort, mixer}
 
 function take(files) {
   if (!files.length) return;
+  if (!may("write")) return toast("Your token is for listening: it may not upload songs", { kind: "error" });
   uploads.add(files, options.value());
   if (open) toast(files.length === 1 ? `${files[0].name} is uploading` : `${files.length} songs are uploading`);
 }
@@ -100,6 +102,7 @@ function showConnection() {
 }
 
 live.addEventListener("state", showConnection);
+live.addEventListener("state", () => live.state === "live" && learnRole()); // the server may know other tokens now
 // It has other stems now; what plays is not cut off, but the next way here shows them.
 live.addEventListener("track", ({ detail }) => open?.song === detail.songhash && (open.isOld = true));
 addEventListener("hashchange", route);
@@ -107,5 +110,6 @@ document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault(); // what stands behind # is the song
   view.focus();
 });
+learnRole();
 followTheme(document.getElementById("theme"));
 route();

@@ -146,8 +146,9 @@ class JobRow extends Row {
         await action(this.job.id).then((job) => live.onJob(job), showProblem);
         currentTarget.disabled = false;
       };
-    this.cancel = iconButton("close", "", act(cancelJob)); // one that failed is forgotten
-    this.retry = el("button", { type: "button", class: "button small", text: "Retry", onclick: act(retryJob) });
+    const needs = { "data-needs": "write" };
+    this.cancel = iconButton("close", "", act(cancelJob), needs); // one that failed is forgotten
+    this.retry = el("button", { type: "button", class: "button small", text: "Retry", onclick: act(retryJob), ...needs });
   }
 
   update(job) {

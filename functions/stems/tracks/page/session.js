@@ -2,6 +2,20 @@
 
 import { el } from "./dom.js";
 
+const ROLES = ["read", "write", "admin"];
+const root = document.documentElement;
+
+/** Ask the server what this browser may do; base.css hides what `data-needs` more. Until it is known, nothing is. */
+export async function learnRole() {
+  const answer = await fetch("/v1/session", { cache: "no-store" }).catch(() => null);
+  if (answer?.ok) root.dataset.role = (await answer.json()).role; // what is refused asks for a token, and that comes here
+}
+
+/** Tell whether this browser may do what needs `role`. */
+export function may(role) {
+  return ROLES.indexOf(root.dataset.role ?? "admin") >= ROLES.indexOf(role);
+}
+
 let asking = null; // one dialog, however many requests are refused at a time
 
 /** Ask for a token until the server takes one; resolves to whether it did. */
@@ -52,7 +66,10 @@ async function begin(token) {
   const headers = { "Content-Type": "application/json" };
   try {
     const answer = await fetch("/v1/session", { method: "POST", headers, body: JSON.stringify({ token }) });
-    if (answer.ok) return "";
+    if (answer.ok) {
+      await learnRole();
+      return "";
+    }
     const body = await answer.json().catch(() => null);
     return body?.detail || `the server answers ${answer.status}`;
   } catch {
