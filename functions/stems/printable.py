@@ -1,20 +1,22 @@
 """Strangers' words on lines of ours: a song may be called what ends a line, steers a terminal or turns its order."""
 
 import json
-import unicodedata
+import re
 
-_STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, halves of characters, separators of lines
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the order of what stands beside them
+# Controls, separators of lines, halves of characters, and what turns the order of the words beside it: U+202A to U+202E
+# and U+2066 to U+2069. Joiners, as in emoji, and marks are part of the words.
+_HARM = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_HARM_IN_JSON = re.compile(_HARM.pattern.replace("\x00-\x1f", ""))  # JSON has none of these, or between its values
 
 
 def harms(character: str) -> bool:
-    """Tell whether a character does something to the text around it. Joiners, as in emoji, and marks do not."""
-    return character in _TURNING or unicodedata.category(character) in _STEERING
+    """Tell whether a character does something to the text around it."""
+    return _HARM.fullmatch(character) is not None
 
 
 def replaced(text: str, by: str) -> str:
     """Return `text` with `by` in place of each character that harms."""
-    return "".join(by if harms(c) else c for c in text)
+    return _HARM.sub(by, text)
 
 
 def escaped(text: str) -> str:
@@ -24,5 +26,9 @@ def escaped(text: str) -> str:
 
 def as_json(data: object, *, indent: int | None = None) -> str:
     """Return JSON for eyes, too: letters of all scripts as they are, what harms escaped."""
-    text = json.dumps(data, default=str, ensure_ascii=False, indent=indent)
-    return "".join(json.dumps(c)[1:-1] if harms(c) and c != "\n" else c for c in text)  # in JSON, a raw \n is between
+    return in_json(json.dumps(data, default=str, ensure_ascii=False, indent=indent))
+
+
+def in_json(text: str) -> str:
+    """Return the JSON `text` with what harms escaped: it means the same."""
+    return _HARM_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -1,15 +1,16 @@
 """What both functions share as Flask applications: problems as RFC 9457 JSON, and the health routes."""
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 from flask import Blueprint, Flask, Response, g, request
+from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
-from stems import metrics
+from stems import metrics, printable
 from stems.errors import PermanentError, StemsError, TransientError
 
 _log = logging.getLogger(__name__)
@@ -17,10 +18,21 @@ _log = logging.getLogger(__name__)
 PROBLEM_TYPE = "application/problem+json"
 
 
+class Json(DefaultJSONProvider):
+    """JSON in the order it was made, for eyes, too."""
+
+    ensure_ascii = False
+    sort_keys = False
+
+    def dumps(self, obj: Any, **options: Any) -> str:
+        """Return JSON in which what harms is escaped."""
+        return printable.in_json(super().dumps(obj, **options))
+
+
 def problem(status: int, title: str, detail: str, *, retry_after_s: float | None = None) -> Response:
     """Return an RFC 9457 problem. `title` names the kind of error, `detail` this one."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    response = Response(json.dumps(body, ensure_ascii=False) + "\n", status, content_type=PROBLEM_TYPE)
+    response = Response(printable.as_json(body) + "\n", status, content_type=PROBLEM_TYPE)
     if retry_after_s is not None:
         response.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
     return response

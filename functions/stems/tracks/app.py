@@ -48,8 +48,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             client.ping()
 
     app = Flask("stems.tracks", static_folder=None)
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json = web.Json(app)
     web.register_problems(app)
     web.register_metrics(app)
 

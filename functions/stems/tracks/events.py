@@ -15,7 +15,7 @@ import redis
 from flask import Response, request
 from werkzeug import exceptions
 
-from stems import naming, news
+from stems import naming, news, printable
 from stems.errors import StateUnavailable
 from stems.index import Index
 from stems.jobs import Jobs, translated
@@ -172,5 +172,5 @@ class _Stream(Response):
 
 
 def _event(entry: str, kind: str, body: Any) -> bytes:
-    data = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    data = printable.in_json(json.dumps(body, ensure_ascii=False, separators=(",", ":")))
     return f"id: {entry}\nevent: {kind}\ndata: {data}\n\n".encode()
