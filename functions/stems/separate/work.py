@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -103,7 +103,9 @@ def separate_file(
     wanted, stages = options.wanted(model.sources), stages or Stages()
     spool = folder / "song.f32"
     rate_hz, channels = model.sample_rate_hz, model.channels
-    with stages("decode"), ThreadPoolExecutor(1, thread_name_prefix="tags") as beside:
+    # Who brings a decoded song has timed that: a second time would replace the first.
+    decode = nullcontext() if "decode" in stages.seconds else stages("decode")
+    with decode, ThreadPoolExecutor(1, thread_name_prefix="tags") as beside:
         told = beside.submit(tags.read, path, folder / "cover.jpg")
         song = decoding.song(sample_rate_hz=rate_hz, channels=channels) if decoding else None
         song = song or audio.decode(
