@@ -24,11 +24,12 @@ DANGEROUS = (
 
 # One command on one key, and who may.
 CALLS: dict[str, set[str]] = {
-    "RPUSH stems:notifications x": {"minio", "relay"},
+    # `tracks`: the queue shows what is only announced, and what nobody could read is tried again from there.
+    "RPUSH stems:notifications x": {"minio", "relay", "tracks"},
     "CLIENT SETNAME x": {"minio"},
-    "TYPE stems:notifications": {"minio", "relay"},
-    "LRANGE stems:notifications 0 -1": {"relay"},
-    "DEL stems:notifications": {"relay"},
+    "TYPE stems:notifications": {"minio", "relay", "tracks"},
+    "LRANGE stems:notifications 0 -1": {"relay", "tracks"},
+    "DEL stems:notifications": {"relay", "tracks"},
     "BLMOVE stems:notifications stems:processing:r LEFT RIGHT 0.01": {"relay"},
     "LRANGE stems:processing:r 0 -1": {"relay"},
     "ZADD stems:waiting 1 x": {"relay", "tracks"},
@@ -50,7 +51,7 @@ CALLS: dict[str, set[str]] = {
     "SET somebody:elses x": set(),
     "EVAL return(redis.call('GET','somebody:elses')) 0": set(),
     "EVAL return(redis.call('FLUSHALL')) 0": set(),
-    "EVAL return(redis.call('DEL','stems:notifications')) 0": {"relay"},
+    "EVAL return(redis.call('DEL','stems:notifications')) 0": {"relay", "tracks"},
     **dict.fromkeys(DANGEROUS, set()),
 }
 
