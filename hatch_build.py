@@ -28,6 +28,8 @@ class KernelsHook(BuildHookInterface[Any]):  # type: ignore[misc,unused-ignore]
         """Compile, where the machine is one that could run it."""
         if sys.platform != "linux" or platform.machine() != "x86_64":
             return
+        # An older one would be called as the new one is: better none.
+        (Path(self.root) / LIBRARY).unlink(missing_ok=True)
         try:
             compiled(Path(self.root))
         except (OSError, subprocess.CalledProcessError) as error:

@@ -12,7 +12,7 @@ import redis
 
 from stems import metrics, naming, trace
 from stems.config import LATENCY, Settings
-from stems.contract import Upload
+from stems.contract import TYPE_DIVIDED, Upload
 from stems.division import Divided, Wanted
 from stems.errors import BadNotification
 from stems.reply import Reply
@@ -158,8 +158,11 @@ class Courier:
             case Verdict.DONE | Verdict.GONE:
                 entered = await settle(taken, verdict.value, news=self._done(taken, answer))
                 _log.info("%s", entered, extra={**extra, "seconds": round(seconds, 2)})
-            case Verdict.DIVIDED:
+            case Verdict.DIVIDED if isinstance(taken.message, Upload):
                 verdict = await self._divide(taken, answer)
+            case Verdict.DIVIDED:
+                verdict = Verdict.DEAD
+                await self._bury(taken, f"{TYPE_DIVIDED} is no answer to this: only songs are divided")
             case Verdict.AWAY | Verdict.UNABLE:
                 delay_s = min(asked_s or backoff_s, _PAUSE_MAX_S)
                 self._pause_until = time.monotonic() + delay_s

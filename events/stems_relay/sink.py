@@ -98,8 +98,8 @@ class Sink:
         try:
             async with self._client.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 found = judge(response.status, response.headers, await response.read())
-                # It knows another secret, which is no fault of the song.
-                return replace(found, verdict=Verdict.AWAY) if self._secret and response.status == 401 else found
+                # It knows another secret, or knows one and we do not, which is no fault of the song.
+                return replace(found, verdict=Verdict.AWAY) if response.status == 401 else found
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Answer(Verdict.AWAY, f"{url} cannot be reached: {error}")
         except TimeoutError:

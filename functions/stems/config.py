@@ -31,9 +31,6 @@ THROUGHPUT, LATENCY = "throughput", "latency"
 # In place of a file: nobody is asked who he is.
 NO_TOKENS = "none"
 
-# In place of a file: nobody is asked who he is.
-NO_TOKENS = "none"
-
 
 def _text(value: str) -> str:
     return value

@@ -145,7 +145,7 @@ if redis.call('HEXISTS', KEYS[4], 'payload') == 1 then
   redis.call('RPUSH', KEYS[5], redis.call('HGET', KEYS[4], 'payload'))
   redis.call('DEL', KEYS[4])
 else
-  redis.call('HDEL', KEYS[4], 'error', 'tries')
+  redis.call('HDEL', KEYS[4], 'error', 'tries', 'rounds')
   redis.call('HSET', KEYS[4], 'state', 'waiting')
   redis.call('ZADD', KEYS[3], ARGV[2], ARGV[1])
 end

@@ -109,11 +109,18 @@ class Tokens:
         with self._lock:
             if stamp == self._seen:
                 return
+            try:
+                text = self._path.read_text() if stamp else None
+            except OSError as error:  # there, and not to be read just now: at the next request again
+                _log.error("the tokens stay as they were: %s: %s", self._path, error)
+                return
             self._seen = stamp
             try:
-                self._tokens = parse(self._path.read_text())
+                if text is None:
+                    raise ValueError("the file is gone")
+                self._tokens = parse(text)
                 _log.info("%d tokens are read from %s", len(self._tokens), self._path)
-            except (OSError, ValueError) as error:
+            except ValueError as error:
                 _log.error("the tokens stay as they were: %s: %s", self._path, error)
 
     def _stamp(self) -> tuple[int, int, int] | None:
@@ -126,4 +133,4 @@ class Tokens:
 
 
 def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()

@@ -183,6 +183,17 @@ def test_a_long_song_is_joined_stem_by_stem(storage: Storage, tmp_path: Path) ->
     assert ([each.name for each in missing.parts], missing.begin) == (
         [plan.parts[0], plan.parts[1], plan.parts[3]], 0.2375,
     )  # fmt: skip
+    for part in plan.parts:
+        parted.make(plan, part, tmp_path / part)
+    for name in plan.joins:
+        (tmp_path / name).mkdir()
+        parts.join_stem(parted.shelf, plan, name, tmp_path / name, parted.publisher, parted.told.append)
+    assert parts.missing(parted.shelf, plan) is None
+    # Stems that no record names yet: swept away, or replaced by those of another wish.
+    storage.remove([naming.stem_object(parted.songhash, plan.stems[1], "wav")])
+    missing = parts.missing(parted.shelf, plan)
+    assert missing is not None
+    assert [each.name for each in missing.parts] == [plan.joins[1]]
     found = parted.finish(plan, tmp_path)
     _, wanted = whole(path, tmp_path / "whole", model, options)
     assert found == wanted

@@ -54,7 +54,9 @@ def test_open_on_loopback(address: object) -> None:
     gate.refuse_open(OPEN, [address])
 
 
-@pytest.mark.parametrize("address", [("0.0.0.0", 8080), ("::", 8080), ("10.1.2.3", 80), ("example.com", 80)])
+@pytest.mark.parametrize(
+    "address", [("0.0.0.0", 8080), ("::", 8080), ("", 8080), 3, ("10.1.2.3", 80), ("example.com", 80)]
+)
 def test_open_elsewhere_only_when_said(address: object) -> None:
     with pytest.raises(ConfigError, match="STEMS_TOKENS_FILE=none"):
         gate.refuse_open(OPEN, [("127.0.0.1", 80), address])

@@ -25,10 +25,12 @@ from safetensors import SafetensorError, safe_open
 
 from stems.config import CLOSE, EXACT, FAST
 from stems.errors import BadOptions, ModelUnavailable
-from stems.separate import memory
+from stems.separate import kernels, memory
 from stems.separate.device import Device
 from stems.separate.hybrid import Hybrid, Types
 
+# Of the segments in work by our kernels: 1.4 GB, and whoever waits for the first ones waits no longer.
+_MOST_AT_ONCE = 8
 DEMO = "demo"
 UNTRAINED = "untrained"
 # What products are computed in: those of the transformer, and those of the convolutions.
@@ -121,12 +123,15 @@ class Model:
 
     @property
     def at_once(self) -> int:
-        """Return how many segments to compute at a time, each by its share of the cores.
+        """Return how many segments to compute at a time at most, each by its share of the cores.
 
-        Two of a Hybrid leave less of two cores idle than one does, in its thousands of small steps: 2.3 s a segment
-        instead of 2.9. Other networks take too much memory for that: `demo` 1.4 GiB, and it gains nothing.
+        Our kernels compute a segment in one thread, so it takes one for each core; each costs 173 MiB. By torch, two of
+        a Hybrid leave less of two cores idle than one does, in its thousands of small steps: 2.3 s a segment instead of
+        2.9. Other networks take too much memory for that: `demo` 1.4 GiB, and it gains nothing.
         """
-        return 2 if self.in_blocks else 1
+        if not self.in_blocks:
+            return 1
+        return _MOST_AT_ONCE if kernels.usable(torch.float32) else 2
 
     @property
     def in_blocks(self) -> bool:

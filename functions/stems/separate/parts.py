@@ -5,7 +5,7 @@ Every step looks first at what is there, and may be repeated: it writes the same
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -104,7 +104,7 @@ def decode(
 
 def missing(shelf: Shelf, plan: Plan) -> Divided | None:
     """Return what is to be made before the song can go on; None where nothing is."""
-    there = shelf.there()
+    there = shelf.there() - set(_lost(shelf, plan))
     steps = ((plan.parts, 0.0, SEPARATING), (plan.joins, SEPARATING, 1.0))
     for names, begin, end in steps:
         wanted = [name for name in names if name not in there]
@@ -113,6 +113,19 @@ def missing(shelf: Shelf, plan: Plan) -> Divided | None:
             parts = tuple(Next(name, round(plan.place_s(name), 3)) for name in wanted)
             return Divided(plan.songhash, plan.id, parts, len(names), round(begin, 4), end)
     return None
+
+
+def _lost(shelf: Shelf, plan: Plan) -> Iterator[str]:
+    """Yield the joins whose stems are not in the bucket any more: another song's wish replaced them, or a sweep."""
+    for name in sorted(shelf.there().intersection(plan.joins)):
+        try:
+            stems = [Stem(**stem) for stem in shelf.about(name)["stems"]]
+        except ObjectGone:
+            yield name
+            continue
+        if not all(shelf.is_published(stem) for stem in stems):
+            shelf.forget(name)
+            yield name
 
 
 def make(shelf: Shelf, plan: Plan, part: str, folder: Path, model: Model, on_progress: OnProgress) -> None:

@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 
 from stems import naming
 from stems.errors import ObjectGone
+from stems.record import Stem
 from stems.separate.plan import Plan
-from stems.storage import Storage
+from stems.storage import Storage, translated
 
 _RAW = "application/octet-stream"
 _CHUNK = 1 << 20
@@ -87,6 +88,10 @@ class Shelf:
             self.forget(name)
             raise
 
+    def is_published(self, stem: Stem) -> bool:
+        """Tell whether the file of a stem is in the bucket, as it was put there."""
+        return self._storage.has(stem.object, stem.etag)
+
     def forget(self, *names: str) -> None:
         """Have parts be made anew."""
         self._storage.remove([f"{self._folder}{name}.json" for name in names])
@@ -106,16 +111,18 @@ class Shelf:
     def _read(self, name: str) -> bytes:
         answer = self._storage.open(self._folder + name)
         try:
-            return bytes(answer.read())
+            with translated(self._folder + name):
+                return bytes(answer.read())
         finally:
             answer.release_conn()
 
     def _stream(self, name: str, length: int, offset: int = 0) -> Iterator[bytes]:
         answer, left = self._storage.open(self._folder + name, offset, length), length
         try:
-            for chunk in answer.stream(_CHUNK):
-                left -= len(chunk)
-                yield chunk
+            with translated(self._folder + name):
+                for chunk in answer.stream(_CHUNK):
+                    left -= len(chunk)
+                    yield chunk
         finally:
             with suppress(OSError):
                 answer.close()  # half read, it must not serve another request

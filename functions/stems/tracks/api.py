@@ -27,9 +27,6 @@ _ANY = (414, 431)  # of every request: what gunicorn.conf.py allows
 # Of every route: see `gate`.
 _ALWAYS = (401, 403, 429)
 
-# Of every route: see `gate`.
-_ALWAYS = (401, 403, 429)
-
 View = TypeVar("View", bound=Callable[..., Any])
 
 _DESCRIPTION = """Puts songs in line to be separated into stems, tells how they stand, and serves the stems.

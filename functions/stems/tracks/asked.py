@@ -11,13 +11,14 @@ from stems.tracks import schemas
 
 NAME_LIMIT = 200
 
+# Where a pattern ends in `$` alone, a line end behind it would be let through.
 # A file's name, without folders and control characters.
-_NAME = re.compile(r"^(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+$")
-_MODEL = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
-_STEM = re.compile(r"^[a-z0-9_]{1,32}$")
-_STEMS = re.compile(r"^[a-z0-9_]{1,32}([, ]+[a-z0-9_]{1,32}){0,15}$")
-_FORMATS = re.compile("^({0})([, ]+({0})){{0,2}}$".format("|".join(choices())))
-_CALLBACK = re.compile(r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][!-~]*)?$")
+_NAME = re.compile(r"^(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]+$(?!\n)")
+_MODEL = re.compile(r"^[A-Za-z0-9_-]{1,64}$(?!\n)")
+_STEM = re.compile(r"^[a-z0-9_]{1,32}$(?!\n)")
+_STEMS = re.compile(r"^[a-z0-9_]{1,32}([, ]+[a-z0-9_]{1,32}){0,15}$(?!\n)")
+_FORMATS = re.compile(r"^({0})([, ]+({0})){{0,2}}$(?!\n)".format("|".join(choices())))
+_CALLBACK = re.compile(r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][!-~]*)?$(?!\n)")
 
 
 class Count(fields.Integer):

@@ -98,10 +98,14 @@ def register(app: Flask, settings: Settings) -> None:
 def refuse_open(settings: Settings, addresses: Iterable[object]) -> None:
     """Raise ConfigError where people elsewhere could do everything. `addresses`: as gunicorn binds to them."""
     for address in addresses:
-        host = str(address[0]) if isinstance(address, tuple) else ""  # else the path of a socket
-        if not settings.tokens_file and host and not _is_loopback(host):
+        if isinstance(address, str):  # the path of a socket
+            continue
+        # An inherited socket is a number: nobody knows where it listens. No host is all of them.
+        host = address[0] if isinstance(address, tuple) else f"the socket {address}"
+        if not settings.tokens_file and not _is_loopback(host):
             raise ConfigError(
-                f"without STEMS_TOKENS_FILE everybody who reaches {host} could do everything: name a file of tokens "
+                f"without STEMS_TOKENS_FILE everybody who reaches {host or 'this machine'} could do everything: name a "
+                "file of tokens "
                 f"(`stems token new`), or say STEMS_TOKENS_FILE={NO_TOKENS} where something else keeps people out"
             )
 
@@ -139,9 +143,17 @@ def _refuse_other_sites(allowed: Collection[str]) -> None:
     if origin in allowed or "*" in allowed:
         return
     site = request.headers.get("Sec-Fetch-Site")
-    foreign = site not in {"same-origin", "none"} if site else origin and urlsplit(origin).netloc != request.host
+    foreign = site not in {"same-origin", "none"} if site else origin and _place(origin) != request.host
     if foreign:
         raise Forbidden(f"Origin={origin}: pages of other sites change nothing here, but those of STEMS_CORS_ORIGINS")
+
+
+def _place(origin: str) -> str:
+    """Return host and port of an origin; nothing where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _is_loopback(host: str) -> bool:

@@ -221,6 +221,9 @@ def test_what_happens_while_a_song_is_divided_comes_first(stack: Stack, how: str
         assert left(stack) == []
         if how == "often":
             assert await one.settle(job, "failed", error="often") == "failed"
+            # Who tries it again has mended the cause: it may be divided as often as at first.
+            assert stack.jobs.retry(SONG)
+            await division(one)
             return
         entered = await one.settle(job, "waiting", refund=True)
         assert entered == {"again": "waiting", "cancelled": "cancelled"}[how]
@@ -242,6 +245,25 @@ def test_a_newer_upload_takes_the_place_of_a_divided_song(stack: Stack) -> None:
         again = await taken(one)
         assert again.message == later
         assert await one.take() is None
+
+    in_line(stack, act)
+
+
+def test_an_answer_to_a_part_of_an_earlier_division_is_none_to_the_same_part_now(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        await division(one)
+        first, second = await part(one), await part(one)
+        assert await one.settle(first, "failed", error="the disk is full") == "failed"
+        assert stack.jobs.retry(SONG)
+        await division(one)
+        # Nobody has taken the new one yet; then somebody has.
+        assert await one.settle(second, "failed", error="the disk is full") == "stale"
+        assert (song(stack, "state"), stack.redis.zcard(naming.PARTS)) == ("separating", 3)
+        now = [await part(two) for _ in NAMES]
+        assert await one.settle(second, "done") == "stale"
+        assert [await two.settle(each, "done") for each in now] == ["done"] * 3
+        assert (await taken(one)).message == upload()
 
     in_line(stack, act)
 
