@@ -42,7 +42,10 @@ _SAID = {TYPE_GONE: Verdict.GONE, TYPE_DIVIDED: Verdict.DIVIDED}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The sink's answer. `retry_after_s`: how long it asks to wait, if it does. `timings_s`: its Server-Timing."""
+    """The sink's answer. `retry_after_s`: how long it asks to wait, if it does. `timings_s`: its Server-Timing.
+
+    `status` is that of HTTP, 0 without an answer.
+    """
 
     verdict: Verdict
     reason: str = ""
@@ -50,6 +53,7 @@ class Answer:
     timings_s: Mapping[str, float] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    status: int = 0
 
 
 class Sink:
@@ -90,16 +94,19 @@ class Sink:
         url = min(self._in_work, key=self._in_work.__getitem__)
         self._in_work[url] += 1
         try:
-            return await self._post(url, headers, body)
+            answer = await self._post(url, headers, body)
         finally:
             self._in_work[url] -= 1
+        if answer.status == 401 and not isinstance(message, Reply):
+            # It knows another secret than we, or knows one and we do not: no fault of the song.
+            return replace(answer, verdict=Verdict.AWAY)
+        return answer
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         try:
             async with self._client.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 found = judge(response.status, response.headers, await response.read())
-                # It knows another secret, or knows one and we do not, which is no fault of the song.
-                return replace(found, verdict=Verdict.AWAY) if response.status == 401 else found
+                return replace(found, status=response.status)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Answer(Verdict.AWAY, f"{url} cannot be reached: {error}")
         except TimeoutError:

@@ -189,8 +189,8 @@ def test_a_long_song_is_joined_stem_by_stem(storage: Storage, tmp_path: Path) ->
         (tmp_path / name).mkdir()
         parts.join_stem(parted.shelf, plan, name, tmp_path / name, parted.publisher, parted.told.append)
     assert parts.missing(parted.shelf, plan) is None
-    # Stems that no record names yet: swept away, or replaced by those of another wish.
-    storage.remove([naming.stem_object(parted.songhash, plan.stems[1], "wav")])
+    # Stems that no record names yet: swept away, or, as here, replaced by those of another wish.
+    storage.put_stem(naming.stem_object(parted.songhash, plan.stems[1], "wav"), path, "audio/wav")
     missing = parts.missing(parted.shelf, plan)
     assert missing is not None
     assert [each.name for each in missing.parts] == [plan.joins[1]]

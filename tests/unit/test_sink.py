@@ -233,11 +233,11 @@ def test_a_redirect_is_not_followed() -> None:
     assert (verdict, reason) == (Verdict.DEAD, "307: Temporary Redirect")
 
 
-@pytest.mark.parametrize(("secret", "verdict"), [("", Verdict.DEAD), ("a-secret-of-some-length", Verdict.AWAY)])
-def test_a_sink_that_knows_another_secret_costs_no_song(secret: str, verdict: Verdict) -> None:
+@pytest.mark.parametrize("secret", ["", "a-secret-of-some-length"])
+def test_a_sink_that_knows_another_secret_costs_no_song(secret: str) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         headers, _ = await read(reader)
         assert headers.get("stems-secret", "") == secret
         writer.write(b"HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n")
 
-    assert deliver(RECORD, refuse, secret=secret)[0] is verdict
+    assert deliver(RECORD, refuse, secret=secret)[0] is Verdict.AWAY
