@@ -11,7 +11,7 @@ import torch
 from demucs.hdemucs import HDemucs
 from demucs.htdemucs import HTDemucs
 
-from stems.separate import kernels
+from stems.separate import engine, kernels
 from stems.separate.engine import separate
 from stems.separate.hybrid import Hybrid, Types
 from stems.separate.model import Model, Part
@@ -102,12 +102,14 @@ def test_other_networks_are_told(made: Any) -> None:
     assert not Hybrid.supports(made)
 
 
-def test_two_segments_at_once_are_those_of_one_after_the_other() -> None:
+@pytest.mark.parametrize("cores", [2, 5])
+def test_segments_at_once_are_those_of_one_after_the_other(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_CORES", cores)
     net = network(dconv_mode=3)
     part = Part(net, (1.0,) * 4, 8000)
     theirs = Model("theirs", tuple(FOUR), 8000, 2, (part,), "")
     ours = replace(theirs, parts=(replace(part, network=Hybrid(net, EXACT)),))
-    assert (theirs.at_once, ours.at_once) == (1, 2)
+    assert (theirs.at_once, ours.at_once) == (1, 8 if kernels.usable(torch.float32) else 2)
     song = Mixture(0.1 * torch.randn(2, 40_000, generator=torch.Generator().manual_seed(3)))
     whole = list(separate(ours, song))
     assert len(whole) == 7
