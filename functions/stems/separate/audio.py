@@ -25,7 +25,6 @@ from stems.separate.report import Report, check_complete, clock
 if TYPE_CHECKING:
     import torch
 
-_SAMPLE_BYTES = 4
 _CHUNK_FRAMES = 1 << 17
 # Containers of sound or video that hold everything themselves. Playlists and manifests (hls, concat, dash, imf)
 # are left out: as `file` must be an allowed protocol, they could make ffmpeg read other people's files.
@@ -43,6 +42,11 @@ class Writer(Protocol):
 
     def write(self, data: bytes, /) -> object:
         """Take the next bytes."""
+
+
+def frame_bytes(channels: int) -> int:
+    """Return the bytes of one sample of so many channels, as raw files and streams hold it: float32."""
+    return 4 * channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,8 @@ class Song:
         """Return the samples [start, stop) as float32 of shape (channels, stop - start)."""
         import torch  # here: the command line decodes while torch, the half of its start, is being imported
 
-        frame_bytes = self.channels * _SAMPLE_BYTES
         samples = np.fromfile(
-            self.path, "<f4", (stop - start) * self.channels, offset=(start - self.offset) * frame_bytes
+            self.path, "<f4", (stop - start) * self.channels, offset=(start - self.offset) * frame_bytes(self.channels)
         )
         return torch.from_numpy(samples.reshape(-1, self.channels).T.copy())
 
@@ -123,7 +126,7 @@ def decode(
     command = leash.leashed(command, leash.decoding_s(max_duration_s))
     moments = _Moments()
     limit = max_duration_s * sample_rate_hz
-    frame_bytes = channels * _SAMPLE_BYTES
+    step = frame_bytes(channels)
     pipe = subprocess.PIPE
     with (
         nullcontext(into) if into else spool.open("wb") as out,
@@ -136,9 +139,9 @@ def decode(
         report.start()
         try:
             # A crashed child can end within a frame; its exit status tells of it below.
-            while len(data := child.stdout.read(_CHUNK_FRAMES * frame_bytes)) >= frame_bytes:
-                if len(data) % frame_bytes:
-                    data = data[: len(data) // frame_bytes * frame_bytes]
+            while len(data := child.stdout.read(_CHUNK_FRAMES * step)) >= step:
+                if len(data) % step:
+                    data = data[: len(data) // step * step]
                 frames = np.frombuffer(data, "<f4").reshape(-1, channels)
                 if not moments.add(frames):
                     frames = np.nan_to_num(frames, nan=0.0, posinf=0.0, neginf=0.0)

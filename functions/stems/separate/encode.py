@@ -18,9 +18,8 @@ from typing import IO, Self
 from stems.errors import EncodeFailed
 from stems.options import extension, quality
 from stems.separate import headers
-from stems.separate.audio import ffmpeg
+from stems.separate.audio import ffmpeg, frame_bytes
 
-_SAMPLE_BYTES = 4
 _CHUNK_BYTES = 1 << 18
 _NICE = 10
 _POLL_S = 0.2
@@ -74,7 +73,7 @@ class Encoder:
     ) -> None:
         self._encodings = encodings
         self._rate_hz = sample_rate_hz
-        self._frame_bytes = channels * _SAMPLE_BYTES
+        self._frame_bytes = frame_bytes(channels)
         self._ready = self._fed = 0
         self._whole = self._stopped = False
         self._news = threading.Condition()

@@ -7,16 +7,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from stems.options import extension, quality
-from stems.separate.encode import Encoder, Encoding
+from stems.separate.encode import Encoder
 from stems.separate.peaks import Peaks
 from stems.separate.plan import Plan
 from stems.separate.shelf import Shelf
 from stems.separate.spool import gain_for
 from stems.separate.tags import Tags
-from stems.separate.work import Made
-
-_FRAME = 4  # bytes of a sample
+from stems.separate.work import Made, encodings, files
 
 
 def gain(abouts: Sequence[Mapping[str, Any]]) -> float:
@@ -43,23 +40,16 @@ def join(
     if cover:
         shelf.fetch_cover(cover)
     about = Tags(plan.title, plan.tags, cover)
-    made = [
-        Made(stem, extension(each), quality(each), folder / f"{stem}.{extension(each)}")
-        for stem in stems
-        for each in plan.formats
-    ]
+    made = files(stems, plan.formats, folder)
     pipes = {stem: folder / f"{stem}.f32" for stem in stems}
-    encodings = [
-        Encoding(pipes[each.stem], each.path, f"{each.format}-{each.quality}", about.of(each.stem, plan.title))
-        for each in made
-    ]
     for pipe in pipes.values():
         os.mkfifo(pipe)
     with ExitStack() as ending:
         feeds = [_Feed(path, _sound(shelf, plan, stem)) for stem, path in pipes.items()]
         for feed in feeds:
             ending.callback(feed.join)
-        encoder = Encoder(encodings, plan.sample_rate_hz, plan.channels, gain=level, cover=cover, aside=False)
+        wishes = encodings(made, pipes.__getitem__, about, plan.title)
+        encoder = Encoder(wishes, plan.sample_rate_hz, plan.channels, gain=level, cover=cover, aside=False)
         with encoder:
             encoder.grow(plan.length)
             try:
@@ -77,7 +67,7 @@ def join(
 def _sound(shelf: Shelf, plan: Plan, stem: str) -> Iterator[bytes]:
     for part in plan.parts:
         start, stop = plan.samples(part)
-        yield from shelf.sound(part, stem, (stop - start) * plan.channels * _FRAME)
+        yield from shelf.sound(part, stem, (stop - start) * plan.frame_bytes)
 
 
 class _Feed:

@@ -3,10 +3,8 @@
 Every step looks first at what is there, and may be repeated: it writes the same bytes under the same names.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,10 +23,8 @@ from stems.separate.plan import Plan
 from stems.separate.publish import Publisher
 from stems.separate.shelf import Shelf
 from stems.separate.spill import Spill
-from stems.separate.spool import Spool
+from stems.separate.spool import Spool, decibels
 from stems.separate.work import SEPARATING, OnProgress, Stages
-
-_FRAME = 4  # bytes of a sample
 
 
 class Decoded:
@@ -59,24 +55,21 @@ def decode(
 
     `name`: what the song is called if it has no title. Raises BadAudio and what storing raises.
     """
-    rate_hz, frame_bytes = model.sample_rate_hz, model.channels * _FRAME
-    whole_s = plans.longest_whole_s(model, part_s, places)
+    rate_hz, spool = model.sample_rate_hz, folder / "song.f32"
+    whole = int(plans.longest_whole_s(model, part_s, places) * rate_hz)
     stems = options.wanted(model.sources)
-    with ThreadPoolExecutor(1, thread_name_prefix="tags") as beside:
-        told = beside.submit(tags.read, path, folder / "cover.jpg")
-        spool = folder / "song.f32"
-        with stages("decode"), Spill(spool, int(whole_s * rate_hz) * frame_bytes, shelf.put_mix) as spill:
-            song = audio.decode(
-                path,
-                spool,
-                sample_rate_hz=rate_hz,
-                channels=model.channels,
-                max_duration_s=max_duration_s,
-                into=spill,
-            )
-        if not spill.over:
-            return song
-        about = told.result()
+    with stages("decode"), Spill(spool, whole * audio.frame_bytes(model.channels), shelf.put_mix) as spill:
+        song = audio.decode(
+            path,
+            spool,
+            sample_rate_hz=rate_hz,
+            channels=model.channels,
+            max_duration_s=max_duration_s,
+            into=spill,
+        )
+    if not spill.over:
+        return song
+    about = tags.read(path, folder / "cover.jpg")
     cut = engine.plan(model, song.length)
     count = plans.count(song.duration_s, model, cut.segments, part_s, places)
     plan = Plan(
@@ -104,7 +97,8 @@ def decode(
 
 def missing(shelf: Shelf, plan: Plan) -> Divided | None:
     """Return what is to be made before the song can go on; None where nothing is."""
-    there = shelf.there() - set(_lost(shelf, plan))
+    there = shelf.there()
+    there -= set(_lost(shelf, plan, there))
     steps = ((plan.parts, 0.0, SEPARATING), (plan.joins, SEPARATING, 1.0))
     for names, begin, end in steps:
         wanted = [name for name in names if name not in there]
@@ -115,9 +109,9 @@ def missing(shelf: Shelf, plan: Plan) -> Divided | None:
     return None
 
 
-def _lost(shelf: Shelf, plan: Plan) -> Iterator[str]:
-    """Yield the joins whose stems are not in the bucket any more: another song's wish replaced them, or a sweep."""
-    for name in sorted(shelf.there().intersection(plan.joins)):
+def _lost(shelf: Shelf, plan: Plan, there: set[str]) -> Iterator[str]:
+    """Yield the joins among `there` whose stems are gone from the bucket: swept away, or replaced by another wish."""
+    for name in sorted(there.intersection(plan.joins)):
         try:
             stems = [Stem(**stem) for stem in shelf.about(name)["stems"]]
         except ObjectGone:
@@ -135,11 +129,10 @@ def make(shelf: Shelf, plan: Plan, part: str, folder: Path, model: Model, on_pro
     # The segment before, for its fading tail, and what networks look at around the segments that they are given.
     begin = max((first - 1) * plan.stride - model.segment_length, 0)
     end = min(last * plan.stride + model.segment_length, plan.length)
-    frame_bytes = plan.channels * _FRAME
     path = folder / "song.f32"
     with stages("fetch"):
         try:
-            shelf.fetch_mix(path, begin * frame_bytes, (end - begin) * frame_bytes)
+            shelf.fetch_mix(path, begin * plan.frame_bytes, (end - begin) * plan.frame_bytes)
         except ObjectGone:
             shelf.forget_plan()  # whoever gets the song next decodes it anew
             raise
@@ -207,6 +200,5 @@ def _joined(
     level = join.gain(abouts)
     with stages("encode"):
         made = join.join(shelf, plan, stems, level, folder, on_progress)
-    gain_db = round(20 * math.log10(level), 3)
     with stages("put"):
-        return tuple(publisher.put(plan.songhash, made, gain_db))
+        return tuple(publisher.put(plan.songhash, made, decibels(level)))

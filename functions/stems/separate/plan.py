@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from stems.options import Options
+from stems.separate import audio
 from stems.separate.model import Model
 
 # Where pods are free, a song is cut as fine as this, but not finer: each part computes one segment more.
@@ -41,6 +42,11 @@ class Plan:
     tags: Mapping[str, str]
     cover: bool
     stages_s: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Return the bytes of one sample of all channels, in the sound and in the stems."""
+        return audio.frame_bytes(self.channels)
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 The encoder reads them while they grow: it goes by what it hopes for, that nothing clips.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,11 @@ _PEAK = 0.999
 def gain_for(peak: float) -> float:
     """Return the one gain for stems of which this is the largest sample."""
     return _PEAK / peak if peak > 1 else 1.0
+
+
+def decibels(gain: float) -> float:
+    """Return a gain as records tell it."""
+    return round(20 * math.log10(gain), 3)
 
 
 class Spool:

@@ -4,9 +4,8 @@ The files are encoded while the stems grow, at gain 1. Where a sample would clip
 the end only, and the files are made then.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from stems.separate.encode import Encoder, Encoding
 from stems.separate.model import Model
 from stems.separate.pace import Pace
 from stems.separate.peaks import Peaks
-from stems.separate.spool import Spool
+from stems.separate.spool import Spool, decibels
+from stems.separate.tags import Tags
 
 _FLAC_LEAST = 16  # samples of its smallest block (RFC 9639)
 SEPARATING = 0.95  # of all progress; the rest is encoding
@@ -62,6 +62,23 @@ class Decoding(Protocol):
 
     def song(self, *, sample_rate_hz: int, channels: int) -> audio.Song | None:
         """Return the song; None where it was decoded for something else."""
+
+
+def files(stems: Iterable[str], formats: Sequence[str], folder: Path) -> list[Made]:
+    """Return the files that are to be made of these stems, in `folder`."""
+    return [
+        Made(stem, extension(each), quality(each), folder / f"{stem}.{extension(each)}")
+        for stem in stems
+        for each in formats
+    ]
+
+
+def encodings(made: Iterable[Made], raw: Callable[[str], Path], about: Tags, title: str) -> list[Encoding]:
+    """Return how files are made; `raw` tells the raw file of a stem, `about` and `title` go into the tags."""
+    return [
+        Encoding(raw(each.stem), each.path, f"{each.format}-{each.quality}", about.of(each.stem, title))
+        for each in made
+    ]
 
 
 class Stages:
@@ -112,20 +129,13 @@ def separate_file(
             path, spool, sample_rate_hz=rate_hz, channels=channels, max_duration_s=max_duration_s
         )
     about, title = told.result(), name or path.stem
-    made = [
-        Made(stem, extension(each), quality(each), folder / f"{stem}.{extension(each)}")
-        for stem in wanted
-        for each in options.formats
-    ]
+    made = files(wanted, options.formats, folder)
     if song.length < _FLAC_LEAST and "flac" in map(extension, options.formats):
         raise BadAudio(f"the song has {song.length} samples; FLAC begins at {_FLAC_LEAST}")
     peaks = Peaks(song.length)
     with Spool(folder, model.sources, wanted) as stems, ExitStack() as children:
-        encodings = [
-            Encoding(stems.path(each.stem), each.path, f"{each.format}-{each.quality}", about.of(each.stem, title))
-            for each in made
-        ]
-        encoder = children.enter_context(Encoder(encodings, rate_hz, channels, cover=about.cover))
+        wishes = encodings(made, stems.path, about, title)
+        encoder = children.enter_context(Encoder(wishes, rate_hz, channels, cover=about.cover))
         with stages("separate"):
             segments = engine.plan(model, song.length).segments
             pace = Pace(segments)
@@ -139,12 +149,9 @@ def separate_file(
         song.path.unlink()
         with stages("encode"):
             if stems.clips:
-                encoder = children.enter_context(
-                    Encoder(encodings, rate_hz, channels, gain=stems.gain, cover=about.cover)
-                )
+                encoder = children.enter_context(Encoder(wishes, rate_hz, channels, gain=stems.gain, cover=about.cover))
             encoder.finish(song.length, lambda part: on_progress(SEPARATING + (1 - SEPARATING) * part, None))
     on_progress(1.0, 0.0)
     for stem in wanted:
         stems.path(stem).unlink()
-    gain_db = round(20 * math.log10(stems.gain), 3)
-    return Result(tuple(made), song.length, song.sample_rate_hz, gain_db, peaks.shares(stems.gain))
+    return Result(tuple(made), song.length, song.sample_rate_hz, decibels(stems.gain), peaks.shares(stems.gain))
