@@ -5,22 +5,24 @@ branch counts: it takes as long and must be as exact, but separates nothing.
 `make bench-separate` runs all but the long songs; ROUNDS=5 runs more rounds than three, ARGS="-k long" the long ones.
 """
 
-import hashlib
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml  # type: ignore[import-untyped,unused-ignore]
 from demucs.api import Separator
+from demucs.hdemucs import HDemucs
 from demucs.htdemucs import HTDemucs
 
 from stems.config import EXACT, FAST, PRECISIONS
@@ -32,16 +34,35 @@ from tests.audio import snr_db
 from tests.bench.machine import machine
 from tests.bench.tree import Tree
 from tests.cluster.songs import lasting
+from tests.networks import write
 from tests.pipeline import Pipeline
 
 ROUNDS = int(os.environ.get("ROUNDS") or 3)
 LENGTHS_S = (60, 180)
-LONG_MIN = (20, 60)
+LONG_MIN = (1, 20, 60)
 EXACTLY_S = 60
 WARM = (EXACT, FAST)
 SOURCES = ["drums", "bass", "other", "vocals"]
 NAME, SIGNATURE = "full", "f0115122"
-ARGUMENTS = {"dconv_mode": 3, "bottom_channels": 512, "t_layers": 5, "t_heads": 8, "t_dropout": 0.02}
+ARGUMENTS: dict[str, Any] = {
+    "segment": Fraction(39, 5),
+    "dconv_mode": 3,
+    "bottom_channels": 512,
+    "t_layers": 5,
+    "t_heads": 8,
+    "t_dropout": 0.02,
+}
+# Networks, stems and bags as large as those of published models.
+SHAPES: Mapping[str, tuple[type[torch.nn.Module], Sequence[str], dict[str, Any], dict[str, Any]]] = {
+    "htdemucs_ft": (
+        HTDemucs,
+        SOURCES,
+        ARGUMENTS,
+        {"models": ["0a", "0b", "0c", "0d"], "weights": torch.eye(4).tolist()},
+    ),
+    "htdemucs_6s": (HTDemucs, [*SOURCES, "guitar", "piano"], ARGUMENTS, {"models": ["0a"]}),
+    "hdemucs": (HDemucs, SOURCES, {}, {"models": ["0a"], "segment": 44}),
+}
 
 # Separates a song, the first path, into the folder, the second one. Returns the most memory that was held, in MiB.
 Way = Callable[[Path, Path], float]
@@ -99,16 +120,8 @@ def warm(pipeline: Pipeline) -> Way:
 
 
 def weights(folder: Path) -> None:
-    """Write the network into `folder`, as demucs publishes them, and the bag that names it."""
-    torch.manual_seed(7)
-    network = HTDemucs(SOURCES, segment=Fraction(39, 5), **ARGUMENTS)
-    for name, parameter in network.named_parameters():
-        if name.endswith(".scale"):
-            torch.nn.init.uniform_(parameter, 0.05, 0.5)
-    content = {"klass": HTDemucs, "args": (SOURCES,), "kwargs": {"segment": Fraction(39, 5), **ARGUMENTS}}
-    path = folder / "new.th"
-    torch.save({**content, "state": network.state_dict()}, path)
-    path.rename(folder / f"{SIGNATURE}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.th")
+    """Write the network into `folder`, and the bag that names it."""
+    write(folder, SIGNATURE, HTDemucs, SOURCES, ARGUMENTS)
     (folder / f"{NAME}.yaml").write_text(yaml.safe_dump({"models": [SIGNATURE]}))
 
 
@@ -127,19 +140,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def levels(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """Return, for each precision, the dB between each stem of demucs and its difference from ours."""
+def song(tmp_path_factory: pytest.TempPathFactory) -> audio.Song:
+    """Return a song to compare stems of."""
     scratch = tmp_path_factory.mktemp("levels")
     path = lasting(scratch / "song.mp3", EXACTLY_S)
-    song = audio.decode(path, scratch / "song.f32", sample_rate_hz=44100, channels=2)
+    return audio.decode(path, scratch / "song.f32", sample_rate_hz=44100, channels=2)
+
+
+@pytest.fixture(scope="module")
+def levels(folder: Path, song: audio.Song) -> Mapping[str, str]:
+    """Return, for each precision, the dB between each stem of demucs and its difference from ours."""
+    return decibels(folder, song, PRECISIONS)
+
+
+def decibels(folder: Path, song: audio.Song, precisions: Sequence[str]) -> Mapping[str, str]:
+    """Return what `levels` returns, of the model in `folder`."""
     # Before anything of ours changes how this process allocates or divides its work.
-    _, theirs = Separator(model=NAME, repo=folder, shifts=0).separate_tensor(song.read(0, song.length), 44100)
+    _, theirs = Separator(model=NAME, repo=folder, shifts=0, device="cpu").separate_tensor(
+        song.read(0, song.length), 44100
+    )
     found = {}
-    for precision in PRECISIONS:
-        with closing(engine.separate(models.load(NAME, folder, precision), song)) as blocks:
+    for precision in precisions:
+        model = models.load(NAME, folder, precision)
+        with closing(engine.separate(model, song)) as blocks:
             stems = torch.cat([block.stems for block in blocks], -1)
         found[precision] = " ".join(
-            f"{source} {snr_db(theirs[source], stem):.1f}" for source, stem in zip(SOURCES, stems, strict=True)
+            f"{source} {snr_db(theirs[source], stem):.1f}" for source, stem in zip(model.sources, stems, strict=True)
         )
     return found
 
@@ -184,7 +210,7 @@ def test_beside_demucs(
     print(
         f"\n{machine()}\n{duration_s} s of music to four MP3s, medians of {ROUNDS} rounds in turn; most memory of all"
     )
-    print("all its processes; dB between a stem of demucs and its difference from ours. Random weights (seed 7)")
+    print("all its processes; dB between a stem of demucs and its difference from ours. Random weights")
     base = statistics.median(runs[0].seconds)
     for side in runs:
         seconds = statistics.median(side.seconds)
@@ -195,9 +221,38 @@ def test_beside_demucs(
 
 @pytest.mark.bench
 @pytest.mark.timeout(14400)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_exact_in_every_shape(tmp_path: Path, song: audio.Song, shape: str) -> None:
+    klass, sources, arguments, bag = SHAPES[shape]
+    for signature in bag["models"]:
+        write(tmp_path, signature, klass, sources, arguments)
+    (tmp_path / f"{NAME}.yaml").write_text(yaml.safe_dump(bag))
+    print(f"\n{machine()}\n{EXACTLY_S} s of music, {shape}, {EXACT}, dB: {decibels(tmp_path, song, [EXACT])[EXACT]}")
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(14400)
 @pytest.mark.parametrize("minutes", LONG_MIN)
-def test_a_long_song(tmp_path: Path, folder: Path, minutes: int) -> None:
-    side = Side(FAST, ours(folder, FAST))
+@pytest.mark.parametrize("precision", [EXACT, FAST])
+def test_a_long_song(tmp_path: Path, folder: Path, precision: str, minutes: int) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    side = Side(f"{precision}, cold", ours(folder, precision))
     side.run(60 * minutes, tmp_path / "long")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    computed = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / (60 * minutes)
+    _tell(minutes, side, f" ({computed:.3f} of processor time)")
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(14400)
+@pytest.mark.parametrize("minutes", LONG_MIN)
+def test_a_long_song_by_the_service(tmp_path: Path, services: Mapping[str, Pipeline], minutes: int) -> None:
+    side = Side(f"{EXACT}, service", warm(services[EXACT]))
+    side.run(60 * minutes, tmp_path / "long")
+    _tell(minutes, side)
+
+
+def _tell(minutes: int, side: Side, more: str = "") -> None:
     each = side.seconds[0] / (60 * minutes)
-    print(f"\n{machine()}\n{minutes} min of music, {FAST}: {each:.3f} s a second of song, {side.mebibytes[0]:.0f} MiB")
+    print(f"\n{machine()}\n{minutes} min of music, {side.name}: {each:.3f} s a second of song{more},", end=" ")
+    print(f"{side.mebibytes[0]:.0f} MiB at most")

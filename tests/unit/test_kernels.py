@@ -225,6 +225,11 @@ def test_tensors_of_another_kind_are_told() -> None:
         Product(torch.ones(1, 1), torch.ones(1), torch.float32).arguments(
             torch.zeros(1, 1, 1, dtype=torch.bfloat16), torch.zeros(1, 1, 1)
         )
+    product = Product(torch.ones(5, 6), torch.ones(5), torch.float32, runs=[(0, 0, 2)])
+    with pytest.raises(ValueError, match="for 3 channels, not 6"):
+        product.arguments(torch.zeros(1, 2, 6), torch.zeros(1, 2, 5))
+    with pytest.raises(ValueError, match="has 5 channels, and 4 are not enough"):
+        product.arguments(torch.zeros(1, 2, 3), torch.zeros(1, 2, 4))
 
 
 def test_what_computes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

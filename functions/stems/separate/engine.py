@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 from torch.nn import functional
 
+from stems.separate import memory
 from stems.separate.model import Model
 
 _OVERLAP = 0.25
@@ -82,7 +83,7 @@ def _blocks(model: Model, song: Signal, cut: Plan, first: int, last: int) -> Gen
     indices = range(max(first - 1, 0), last)
     for index, estimate in zip(indices, _estimates(model, song, cut, indices), strict=True):
         start = index * cut.stride
-        faded = estimate * window[: estimate.shape[-1]]
+        faded = estimate.mul_(window[: estimate.shape[-1]])
         head = faded[..., : cut.stride]
         weight = window[: head.shape[-1]].clone()
         if tail is not None:
@@ -91,7 +92,7 @@ def _blocks(model: Model, song: Signal, cut: Plan, first: int, last: int) -> Gen
             weight[:shared] += window[cut.stride : cut.stride + shared]
         tail = faded[..., cut.stride :]
         if index >= first:
-            yield Block(start, head / weight * (song.deviation + 1e-8) + song.mean)
+            yield Block(start, head.div_(weight).mul_(song.deviation + 1e-8).add_(song.mean))
 
 
 def _estimates(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) -> Generator[torch.Tensor]:
@@ -113,6 +114,7 @@ def _estimates(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) ->
         for future in ahead:
             future.cancel()
         wait(ahead)
+        memory.give_back()
 
 
 def _groups(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) -> Iterator[tuple[list[int], int]]:
@@ -156,7 +158,7 @@ def _estimate(model: Model, song: Signal, starts: Sequence[int], length: int) ->
     both sides and zeros only beyond its ends, as `demucs.apply.TensorChunk.padded` does.
     """
     weights = torch.tensor([part.weights for part in model.parts])
-    total = torch.zeros(())
+    total = torch.zeros(len(starts), len(model.sources), model.channels, length)
     for part, weight in zip(model.parts, weights, strict=True):
         if not weight.any():
             continue
@@ -165,8 +167,8 @@ def _estimate(model: Model, song: Signal, starts: Sequence[int], length: int) ->
         margin = (valid_length - length) // 2
         mix = torch.stack([_context(song, start - margin, start - margin + valid_length) for start in starts])
         stems = model.device.stems(network, mix, model.precision)
-        total = total + stems[..., margin : margin + length] * weight[:, None, None]
-    return total / weights.sum(0)[:, None, None]
+        total += stems[..., margin : margin + length] * weight[:, None, None]
+    return total.div_(weights.sum(0)[:, None, None])
 
 
 def _context(song: Signal, begin: int, end: int) -> torch.Tensor:

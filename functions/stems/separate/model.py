@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 
 from stems.config import CLOSE, EXACT, FAST
 from stems.errors import BadOptions, ModelUnavailable
-from stems.separate import kernels, memory
+from stems.separate import kernels, libraries, memory
 from stems.separate.device import Device
 from stems.separate.hybrid import Hybrid, Types
 
@@ -159,6 +159,7 @@ def load(name: str, folder: Path, precision: str = EXACT, device: Device | None 
     """
     if not _NAME.fullmatch(name):
         raise BadOptions(f"model {name!r}: a name has only letters, digits, '_' and '-'")
+    libraries.release()
     model = _prepared(replace(_find(name, folder), device=device or Device()), precision)
     if model.in_blocks:
         # Not for others: `demo` would come to more than 1 GiB after some songs.

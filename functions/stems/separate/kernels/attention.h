@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 /* All four are (tokens, heads x width), their tokens so many elements apart; all floats, or all bfloat16 with an even
- * width. Queries come multiplied by log2(e) / sqrt(width). `kernels.py` mirrors this structure.
+ * width. Queries come multiplied by log2(e) / sqrt(width). `transformer.py` mirrors this structure.
  */
 struct attention {
     const void *query, *key, *value;

@@ -9,7 +9,7 @@ enum { PLAIN = 0, GELU = 1, GLU = 2 };
 /* For each step (r, t): the depth is what the runs find of x near (r row_step, t frame_step), zeros beyond its ends;
  * its product with `packed`, times `scale`, plus `bias`, activated, goes to the places that the groups name, or is
  * added to what is there. A group is 16 columns: the row and the channel of its first one, and how many of them exist.
- * A place whose row is not within the output is left out. `kernels.py` mirrors this structure.
+ * A place whose row is not within the output is left out. `product.py` mirrors this structure.
  */
 struct product {
     const void *x;                            /* (rows, frames, channels) */

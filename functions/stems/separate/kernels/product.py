@@ -65,7 +65,10 @@ class Product:
     ) -> None:
         halves = 2 if activation == GLU else 1
         count = len(weight) // halves
-        groups, columns = _grouped(places or [(0, 0, count)])
+        places = places or [(0, 0, count)]
+        self._channels = weight.shape[1] // sum(frames for _, _, frames in runs)
+        self._out_channels = max(first + count for _, first, count in places)
+        groups, columns = _grouped(places)
         if activation == GLU:
             columns = torch.stack([columns, torch.where(columns < 0, columns, columns + count)], 1)
         # Which column of the weight each packed one is, or -1.
@@ -114,6 +117,10 @@ class Product:
         out_rows, step_frames, out_channels = out.shape
         if x.dtype == torch.bfloat16 and not self._arguments["bf16"]:
             raise ValueError("bfloat16 cannot be multiplied in float32 here")
+        if channels != self._channels:
+            raise ValueError(f"the weight is for {self._channels} channels, not {channels}")
+        if out_channels < self._out_channels:
+            raise ValueError(f"the product has {self._out_channels} channels, and {out_channels} are not enough")
         return Arguments(
             x=address(x),
             x_bf16=x.dtype == torch.bfloat16,

@@ -96,8 +96,10 @@ class Attention:
             made = self._made(self._seen, seen, 2 * width)
             key, value = made[:, :width], made[:, width:]
         found = attend(query, key, value, self._heads)
+        del made, query, key, value
         x = x.clone()
         self._out(found[None], x[None], add=True)
+        del found
         for start in range(0, tokens, _BLOCK):
             block = x[start : start + _BLOCK]
             self._back(self._made(self._hidden, block, self._hidden_width)[None], block[None], add=True)
