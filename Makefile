@@ -5,7 +5,7 @@ LOCAL := $(PY) -m stems_local
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help setup sounds browser demo up down test test-faults test-hostile images test-images test-cluster lint manifests format bench bench-separate \
-	requirements sbom audit clean
+	requirements sbom audit clean .env
 
 help: ## Tell what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -52,9 +52,8 @@ test-faults: setup ## Break the pipeline by schedules (SEEDS=1-200, or one that 
 test-cluster: setup ## Deploy to the cluster of KUBECONFIG, in a namespace of its own, and test there (knative/README.md)
 	@$(PY) -m pytest tests/cluster -m cluster -s $(ARGS)
 
-.env: # Passwords for compose.yaml: random, once
-	@folder=$$(mktemp -d) && knative/secrets.sh "$$folder" 2>/dev/null && rm "$$folder/token.env" && \
-	    (umask 077 && cat "$$folder"/*.env >$@) && rm -r "$$folder" && echo "$@: written"
+.env: # Passwords for compose.yaml: random ones where one is missing
+	@knative/secrets.sh $@
 
 lint: .venv/.ready ## Check style, types, import boundaries, README
 	@$(PY) -m ruff check .

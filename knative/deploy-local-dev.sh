@@ -101,7 +101,11 @@ STEMS_LOG_FORMAT=text
 K_SINK=http://127.0.0.1:8081
 EOF
         case $user in
-        relay | separate) echo "STEMS_SINK_SECRET=$(secret STEMS_SINK_SECRET)" ;;
+        relay)
+            echo "STEMS_SINK_SECRET=$(secret STEMS_SINK_SECRET)"
+            echo "STEMS_CALLBACK_SECRET=$(secret STEMS_CALLBACK_SECRET)"
+            ;;
+        separate) echo "STEMS_SINK_SECRET=$(secret STEMS_SINK_SECRET)" ;;
         uploader) echo "STEMS_TOKEN=$(secret STEMS_TOKEN)" ;;
         esac >>"$env_folder/$user.env"
     done

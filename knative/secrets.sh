@@ -1,26 +1,34 @@
 #!/bin/sh
-# Fill knative/secrets/ (or the folder given) with random values, once: a file that is there stays as it is.
+# Fill knative/secrets/, or the folder or the file (*.env) given, with random values. What is there stays as it is; names
+# that are missing, because a later version has more of them, are added.
 # Keep them: with other values the users of MinIO are changed by the set-up Job, but not the passwords people noted down.
 set -eu
-folder=${1:-$(dirname "$0")/secrets}
+target=${1:-$(dirname "$0")/secrets}
 
 random() {
     od -An -N16 -tx1 /dev/urandom | tr -d ' \n'
 }
 
-# fill FILE NAME...: one random value for each name
+# fill FILE NAME...: a random value for each name that the file lacks
 fill() {
-    file=$folder/$1
+    case $target in *.env) file=$target ;; *) file=$target/$1 ;; esac
     shift
-    [ -e "$file" ] && return
+    missing=
     for name; do
-        case $name in
-            *CALLBACK_SECRET) echo "$name=whsec_$(random)" ;;
-            *) echo "$name=$(random)" ;;
-        esac
-    done >"$file.new"
+        grep -Eqs "^[[:space:]]*(export[[:space:]]+)?$name[[:space:]]*=" "$file" || missing="$missing $name"
+    done
+    [ -n "$missing" ] || return 0
+    {
+        [ ! -e "$file" ] || awk 1 "$file" # its last line may have no end
+        for name in $missing; do
+            case $name in
+                *CALLBACK_SECRET) echo "$name=whsec_$(random)" ;;
+                *) echo "$name=$(random)" ;;
+            esac
+        done
+    } >"$file.new"
     mv "$file.new" "$file"
-    echo "$file: written" >&2
+    echo "$file: written:$missing" >&2
 }
 
 umask 077
@@ -30,12 +38,13 @@ fill redis.env REDIS_MINIO_PASSWORD REDIS_RELAY_PASSWORD REDIS_SEPARATE_PASSWORD
     REDIS_ADMIN_PASSWORD
 fill callback.env STEMS_CALLBACK_SECRET
 fill sink.env STEMS_SINK_SECRET
+case $target in *.env) exit ;; esac
 
-# A token for the REST function, and the file that knows it.
-fill token.env STEMS_TOKEN
-if [ ! -e "$folder/tokens" ]; then
-    token=$(sed -n s/^STEMS_TOKEN=//p "$folder/token.env")
+# The file that knows who may do what, and the token of the one it begins with.
+if [ ! -e "$target/tokens" ]; then
+    fill token.env STEMS_TOKEN
+    token=$(sed -n s/^STEMS_TOKEN=//p "$target/token.env")
     digest=$(printf %s "$token" | { sha256sum || shasum -a 256; } 2>/dev/null | cut -d' ' -f1)
-    echo "admin admin $digest" >"$folder/tokens"
-    echo "$folder/tokens: written" >&2
+    echo "admin admin $digest" >"$target/tokens"
+    echo "$target/tokens: written" >&2
 fi

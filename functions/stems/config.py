@@ -5,6 +5,7 @@ Each field below is one environment variable; README.md lists the same ones and 
 
 import base64
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -31,6 +32,8 @@ THROUGHPUT, LATENCY = "throughput", "latency"
 # In place of a file: nobody is asked who he is.
 NO_TOKENS = "none"
 
+_HOST = re.compile(r"[a-z0-9._-]{1,253}")
+
 
 def _text(value: str) -> str:
     return value
@@ -38,7 +41,11 @@ def _text(value: str) -> str:
 
 def _url(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # it shows what it takes for a port, which may be the beginning of a password
+        good = False
+    if not good:
         raise ValueError("not an http:// or https:// address")
     return value.rstrip("/")
 
@@ -66,6 +73,15 @@ def _origins(value: str) -> tuple[str, ...]:
         if origin != "*" and (parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}"):
             raise ValueError(f"{origin} is no origin such as https://example.com")
     return found
+
+
+def _hosts(value: str) -> frozenset[str]:
+    """Read names of hosts, with commas or blanks between."""
+    found = value.lower().replace(",", " ").split()
+    for host in found:
+        if not _HOST.fullmatch(host):
+            raise ValueError(f"{host} is no name such as stems.example.com")
+    return frozenset(found)
 
 
 def _words(value: str) -> tuple[str, ...]:
@@ -114,7 +130,9 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 
 def _setting(env: str, parse: Callable[[str], Any], default: str, *, secret: bool = False, empty: Any = "") -> Any:
-    return field(metadata={"env": env, "parse": parse, "default": default, "empty": empty}, repr=not secret)
+    metadata = {"env": env, "parse": parse, "default": default, "empty": empty, "secret": secret}
+    # A password may stand in an address.
+    return field(metadata=metadata, repr=not secret and parse not in {_url, _urls})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +178,8 @@ class Settings:
     apiv1_max_mb: int = _setting("STEMS_APIV1_MAX_MB", _count(1), "64")
     tokens_file: str = _setting("STEMS_TOKENS_FILE", _text, "")
     rate_per_s: float = _setting("STEMS_RATE_PER_S", _number(0), "200")
+    hosts: frozenset[str] = _setting("STEMS_HOSTS", _hosts, "", empty=frozenset())
+    proxies: int = _setting("STEMS_PROXIES", _count(0), "0")
     cors_origins: tuple[str, ...] = _setting("STEMS_CORS_ORIGINS", _origins, "", empty=())
 
     # separate
@@ -206,7 +226,7 @@ class Settings:
             try:
                 values[setting.name] = parse(text) if text else setting.metadata["empty"]
             except ValueError as error:
-                shown = repr(text) if setting.repr else "(secret)"
+                shown = "(secret)" if setting.metadata["secret"] or "@" in text else repr(text)
                 raise ConfigError(f"{env}={shown}: {error}") from None
         return cls(**values)
 

@@ -37,7 +37,7 @@ def _start(part: str, health: str, client: "redis.Redis", redis_port: int) -> fl
     port = free_port()
     environ = {"STEMS_REDIS_URL": f"redis://127.0.0.1:{redis_port}/0", "K_SINK": "http://127.0.0.1:9/"}
     environ |= {"STEMS_S3_ACCESS_KEY": "nobody", "STEMS_S3_SECRET_KEY": "nothing"}
-    environ |= {"PORT": str(port)} if health else {}
+    environ |= {"PORT": str(port), "STEMS_TOKENS_FILE": "none"} if health else {}
     begun = time.monotonic()
     with running(part, **environ):
         if health:

@@ -12,7 +12,8 @@ from tests.pipeline import Pipeline
 @pytest.fixture(scope="module")
 def pipeline(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """The pipeline whose relay and functions are containers; MinIO and Redis are processes."""
-    stack = ContainerStack(tmp_path_factory.mktemp("images"), programs, {})
+    # Containers listen on all addresses; compose.yaml says the same.
+    stack = ContainerStack(tmp_path_factory.mktemp("images"), programs, {"STEMS_TOKENS_FILE": "none"})
     try:
         stack.start()
         pipeline = Pipeline(stack)

@@ -57,6 +57,10 @@ def test_empty_is_unset() -> None:
         ("STEMS_S3_ENDPOINT", "minio:9000"),
         ("STEMS_S3_ENDPOINT", "http://"),
         ("STEMS_S3_ENDPOINT", "http://[::1"),
+        ("STEMS_S3_ENDPOINT", "http://minio:port"),
+        ("STEMS_HOSTS", "https://stems.example.com"),
+        ("STEMS_HOSTS", "stems.example.com:8080"),
+        ("STEMS_PROXIES", "-1"),
         ("K_SINK", "ftp://separate"),
         ("STEMS_LOG_LEVEL", "debug"),
         ("STEMS_LOG_FORMAT", "xml"),
@@ -86,6 +90,8 @@ def test_wrong_values_name_variable_and_value(variable: str, value: str) -> None
     ("variable", "value", "why"),
     [
         ("STEMS_CALLBACK", "ftp://hunter2", "not an http:// or https:// address"),
+        ("STEMS_URL", "htp://user:hunter2@x", "not an http:// or https:// address"),
+        ("STEMS_URL", "http://user:hun/ter2@x", "not an http:// or https:// address"),
         ("STEMS_CALLBACK", "http://u:hunter2@x", "no user and password may stand in it"),
         ("STEMS_CALLBACK_SECRET", "hunter2", "must be whsec_ and base64"),
         ("STEMS_CALLBACK_SECRET", "whsec_aHVudGVyMg==", "must be whsec_ and 24 to 64 bytes in base64"),
@@ -115,7 +121,9 @@ def test_a_wrong_secret_is_not_shown() -> None:
 
 def test_secrets_are_not_in_the_repr() -> None:
     values = {variable: f"hunter{number}" for number, variable in enumerate(SECRETS)}
-    settings = Settings.from_env({**values, "STEMS_REDIS_URL": "redis://:hunter@redis:6379/0"})
+    addresses = {"STEMS_REDIS_URL": "redis://:hunter@redis:6379/0", "STEMS_URL": "http://user:hunter@tracks"}
+    addresses["STEMS_REPLY_SINK"] = addresses["K_SINK"] = "http://user:hunter@broker"
+    settings = Settings.from_env(values | addresses)
     assert "hunter" not in repr(settings)
     assert settings.s3_secret_key == "hunter0"
     assert settings.redis_url == "redis://:hunter@redis:6379/0"

@@ -91,6 +91,9 @@ def test_a_part_started_here_gets_its_own_secret(cluster: Cluster) -> None:
     settings = dict(line.split("=", 1) for line in relay.read_text().splitlines())
     assert f"STEMS_RELAY_SECRET_KEY={settings['STEMS_S3_SECRET_KEY']}\n" in users
     assert settings["STEMS_S3_ACCESS_KEY"] == "relay"
+    made = "".join(path.read_text() for path in (cluster.folder / "knative" / "secrets").glob("*.env"))
+    for name in ("STEMS_SINK_SECRET", "STEMS_CALLBACK_SECRET"):
+        assert f"{name}={settings[name]}\n" in made
     assert settings["STEMS_REDIS_URL"].endswith("@127.0.0.1:16379/0")
     assert stat.S_IMODE(relay.stat().st_mode) == 0o600
 

@@ -94,6 +94,26 @@ def test_secrets_are_made_once_and_by_chance(tmp_path: Path) -> None:
     assert token.role is Role.ADMIN
 
 
+def test_secrets_that_a_later_version_wants_are_added(tmp_path: Path) -> None:
+    def fill() -> None:
+        subprocess.run([KNATIVE / "secrets.sh", tmp_path], check=True, capture_output=True)
+
+    fill()
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    (tmp_path / "redis.env").write_text("REDIS_PASSWORD=old\nREDIS_TRACKS_PASSWORD=kept")
+    (tmp_path / "sink.env").unlink()
+    (tmp_path / "token.env").unlink()  # its owner keeps it elsewhere
+    fill()
+    redis = (tmp_path / "redis.env").read_text()
+    assert redis.startswith("REDIS_PASSWORD=old\nREDIS_TRACKS_PASSWORD=kept\n")
+    names = re.findall("^(REDIS_.*)=", before["redis.env"], re.MULTILINE)
+    assert sorted(re.findall("^(REDIS_.*)=", redis, re.MULTILINE)) == sorted(["REDIS_PASSWORD", *names])
+    assert re.fullmatch("STEMS_SINK_SECRET=[0-9a-f]{32}\n", (tmp_path / "sink.env").read_text())
+    assert not (tmp_path / "token.env").exists(), "nobody would know it"
+    for name in before.keys() - {"redis.env", "sink.env", "token.env"}:
+        assert (tmp_path / name).read_text() == before[name]
+
+
 def test_no_secret_is_committed() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if listed.returncode:

@@ -63,6 +63,33 @@ def test_open_elsewhere_only_when_said(address: object) -> None:
     gate.refuse_open(TOLD, [address])
 
 
+@pytest.mark.parametrize("environ", [{}, {"STEMS_TOKENS_FILE": "none"}])
+def test_without_tokens_no_page_of_just_any_site_may(environ: dict[str, str]) -> None:
+    loopback = [("127.0.0.1", 8080)]
+    with pytest.raises(ConfigError, match=r"STEMS_CORS_ORIGINS=\*: .* STEMS_TOKENS_FILE"):
+        gate.refuse_open(Settings.from_env({**environ, "STEMS_CORS_ORIGINS": "https://a.example *"}), loopback)
+    gate.refuse_open(Settings.from_env({**environ, "STEMS_CORS_ORIGINS": "https://a.example"}), loopback)
+    gate.refuse_open(Settings.from_env({"STEMS_TOKENS_FILE": "tokens", "STEMS_CORS_ORIGINS": "*"}), loopback)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *((host, 200) for host in ("localhost", "LOCALHOST:9", "a.localhost", "127.0.0.1:8080", "[::1]:8080")),
+        *((host, 200) for host in ("tracks:8080", "Stems.LAN", "10.1.2.3")),
+        *((host, 403) for host in ("rebound.example", "localhost.rebound.example", "x.tracks", "10.1.2.4", "[::1", "")),
+    ],
+)
+def test_without_tokens_it_answers_to_known_names_alone(host: str, status: int) -> None:
+    environ = {"STEMS_S3_ACCESS_KEY": "a", "STEMS_S3_SECRET_KEY": "b", "STEMS_TOKENS_FILE": "none"}
+    client = create_app(Settings.from_env({**environ, "STEMS_HOSTS": "Tracks stems.lan, 10.1.2.3"})).test_client()
+    answer = client.get("/v1/session", headers={"Host": host})
+    assert answer.status_code == status
+    if status == 403:
+        assert f"Host={host}: " in answer.get_json()["detail"]
+        assert "STEMS_HOSTS" in answer.get_json()["detail"]
+
+
 def test_a_rate() -> None:
     now = 0.0
     rate = Rate(10, lambda: now)
@@ -95,3 +122,18 @@ def test_more_than_the_rate_is_refused() -> None:
         assert 1 <= int(refused.headers["Retry-After"]) <= 100
     assert client.get("/health/live").status_code == 200
     assert client.get("/docs", environ_base={"REMOTE_ADDR": "127.0.0.2"}).status_code == 200  # another client
+
+
+@pytest.mark.parametrize(("proxies", "counted"), [("0", None), ("1", "2.2.2.2"), ("2", "1.1.1.1"), ("4", None)])
+def test_whose_requests_are_counted_behind_proxies(proxies: str, counted: str | None) -> None:
+    environ = {"STEMS_S3_ACCESS_KEY": "a", "STEMS_S3_SECRET_KEY": "b", "STEMS_RATE_PER_S": "0.01"}
+    client = create_app(Settings.from_env({**environ, "STEMS_PROXIES": proxies})).test_client()
+
+    def ask(*forwarded: str) -> int:
+        return client.get("/docs", headers={"X-Forwarded-For": ", ".join(forwarded)}).status_code
+
+    addresses = ["6.6.6.6", "1.1.1.1", "2.2.2.2"]
+    assert ask(*addresses) == 200
+    for number, address in enumerate(addresses):
+        others = [*addresses[:number], "9.9.9.9", *addresses[number + 1 :]]
+        assert ask(*others) == (200 if address == counted else 429), f"{address} counts, and nothing that is before it"

@@ -6,11 +6,13 @@ import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from stems.config import Settings, table
+from stems.tracks.app import create_app
 from tests.manifests import VERSION, Manifests
 from tests.programs import CHECKOUT
 
@@ -124,6 +126,14 @@ def test_passwords_are_made_and_not_written_down(tmp_path: Path) -> None:
         assert ":?run make .env" in ways, name
 
 
+def test_the_function_answers_to_localhost_and_to_the_relay_alone() -> None:
+    environ = {key: re.sub(r"\$\{.*?\}", _SECRET, value) for key, value in OURS["tracks"]["environment"].items()}
+    client = create_app(Settings.from_env(environ)).test_client()
+    own = urlsplit(OURS["relay"]["environment"]["STEMS_URL"]).netloc
+    names = {"127.0.0.1:8080": 200, "localhost:8080": 200, own: 200, "rebound.example": 403}
+    assert {name: client.get("/v1/session", headers={"Host": name}).status_code for name in names} == names
+
+
 def test_make_env_writes_each_password_once(tmp_path: Path) -> None:
     for name in ("Makefile", "knative"):
         (tmp_path / name).symlink_to(CHECKOUT / name)
@@ -134,6 +144,12 @@ def test_make_env_writes_each_password_once(tmp_path: Path) -> None:
     assert env.stat().st_mode & 0o777 == 0o600
     subprocess.run(["make", "-C", tmp_path, ".env"], check=True, capture_output=True)
     assert env.read_text() == first
+    # An earlier version knew fewer, and its owner wrote in it.
+    lost = "STEMS_SINK_SECRET"
+    mine = re.sub(rf"{lost}=.*\n", "", first).replace("MINIO_ROOT_USER=", "export MINIO_ROOT_USER = ") + "MINE=1"
+    env.write_text(mine)
+    subprocess.run(["make", "-C", tmp_path, ".env"], check=True, capture_output=True)
+    assert re.fullmatch(rf"{re.escape(mine)}\n{lost}=[0-9a-f]{{32}}\n", env.read_text())
 
 
 def test_make_images_builds_all_three_with_what_it_is_given(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """A client of the REST function, for the commands that ask it."""
 
+import base64
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import httpx2
 
@@ -17,11 +18,21 @@ _PAGE = 100
 
 
 class Rest:
-    """The REST function at `url`, asked with a token if there is one; its problems become errors of ours."""
+    """The REST function at `url`, asked with a token if there is one; its problems become errors of ours.
+
+    User and password may stand in `url`, where a proxy asks for them; no error shows them.
+    """
 
     def __init__(self, url: str, token: str = "") -> None:
-        self._url = url + "/"
-        self._token = {"Authorization": f"Bearer {token}"} if token else {}
+        parts = urlsplit(url)
+        user, _, place = parts.netloc.rpartition("@")
+        self._url = urlunsplit(parts._replace(netloc=place)) + "/"
+        if user:
+            pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+            token = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        elif token:
+            token = f"Bearer {token}"
+        self._token = {"Authorization": token} if token else {}
         self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=True)
 
     def close(self) -> None:

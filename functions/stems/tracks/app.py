@@ -1,6 +1,7 @@
 """The Flask application. Started as `gunicorn --config …/gunicorn.conf.py 'stems.tracks.app:create_app()'`."""
 
 from flask import Flask, Response
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from stems import jobs, logs, metrics, web
 from stems.config import Settings
@@ -48,6 +49,8 @@ def create_app(settings: Settings | None = None) -> Flask:
             client.ping()
 
     app = Flask("stems.tracks", static_folder=None)
+    if settings.proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=0)  # type: ignore[method-assign]
     app.json = web.Json(app)
     web.register_problems(app)
     web.register_metrics(app)

@@ -66,7 +66,7 @@ def routes(client: redis.Redis, storage: Storage, index: Index, intake: Intake, 
     def track(songhash: str, track: str) -> Any:
         return current_app.view_functions["download.stem"](songhash=songhash, name=_name(track))
 
-    @classic.route("/remove/<songhash>/<track>", methods=["GET", "DELETE"], provide_automatic_options=False)
+    @classic.route("/remove/<songhash>/<track>", methods=["GET", "DELETE"])
     def remove(songhash: str, track: str) -> Response:
         if request.method == "HEAD":  # comes with GET, and must change nothing
             raise BadRequest("HEAD removes nothing: use DELETE")

@@ -1,7 +1,8 @@
 """Who may do what: the one place that decides it, before any route is entered. What is not in the table is refused.
 
 Without tokens everybody may do everything, and so the function serves this machine alone, unless it is told otherwise:
-`refuse_open` is asked before it listens.
+`refuse_open` is asked before it listens. What a browser sends by itself (our cookie, a password it was told once)
+counts for our own page alone: pages of other sites know no token, or send it as a bearer.
 """
 
 import ipaddress
@@ -59,14 +60,15 @@ _STREAMS = {"uploads.put", "classic.separate"}
 _BODY_LIMIT = 1 << 16
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _CHANGING = {"classic.remove"}  # with GET, too
+_JSON = "application/json"
+_NO_FILE = ("", NO_TOKENS)
 #: Where nobody is asked who he is.
 _ANYBODY = Token("anybody", Role.ADMIN, "")
 
 
 def register(app: Flask, settings: Settings) -> None:
     """Put the gate in front of all routes of the application. Raises ConfigError for a file of no tokens."""
-    named = settings.tokens_file not in ("", NO_TOKENS)
-    tokens = Tokens(Path(settings.tokens_file)) if named else None
+    tokens = None if settings.tokens_file in _NO_FILE else Tokens(Path(settings.tokens_file))
     rate = Rate(settings.rate_per_s)
 
     @app.before_request
@@ -75,21 +77,24 @@ def register(app: Flask, settings: Settings) -> None:
         # What asks before it sends has no token; it is told nothing but methods.
         if request.method == "OPTIONS" or endpoint.startswith("health."):
             return
-        token = _token(tokens)
+        foreign = _is_foreign()
+        token = _token(tokens, foreign)
         client = token.name if tokens and token else request.remote_addr or ""
         if wait_s := rate.wait_s(client):
             raise TooManyRequests(f"more than {settings.rate_per_s:g} requests a second", retry_after=wait_s)
         if not endpoint:
             return  # there is no such route, or not with this method
-        if not settings.tokens_file:
-            _refuse_other_names()
-        if request.method not in _SAFE or endpoint in _CHANGING:
+        if tokens is None:
+            _refuse_other_names(settings.hosts)
+        if foreign and (request.method not in _SAFE or endpoint in _CHANGING):
             _refuse_other_sites(settings.cors_origins)
         if endpoint not in ROLES:
             raise Forbidden(f"{request.path}: nobody may, as no role is set for it")
         role = ROLES[endpoint]
         if role is not EVERYBODY:
             _refuse_lesser(token, role)
+        if request.method == "GET" and endpoint in _CHANGING:
+            _refuse_links()
         if endpoint not in _STREAMS:
             request.max_content_length = _BODY_LIMIT
         g.token, g.tokens = token, tokens
@@ -97,6 +102,11 @@ def register(app: Flask, settings: Settings) -> None:
 
 def refuse_open(settings: Settings, addresses: Iterable[object]) -> None:
     """Raise ConfigError where people elsewhere could do everything. `addresses`: as gunicorn binds to them."""
+    if settings.tokens_file in _NO_FILE and "*" in settings.cors_origins:
+        raise ConfigError(
+            "STEMS_CORS_ORIGINS=*: without a file of tokens every page that somebody opens could do everything: name "
+            "the sites, or a STEMS_TOKENS_FILE"
+        )
     for address in addresses:
         if isinstance(address, str):  # the path of a socket
             continue
@@ -110,16 +120,22 @@ def refuse_open(settings: Settings, addresses: Iterable[object]) -> None:
             )
 
 
-def _token(tokens: Tokens | None) -> Token | None:
+def _token(tokens: Tokens | None, foreign: bool) -> Token | None:
     """Return who asks. A header goes before the cookie; of user and password the password is the token."""
     if tokens is None:
         return _ANYBODY
+    if bearer := _bearer():
+        return tokens.find(bearer)
+    if foreign:
+        return None
     given = request.authorization
-    if given is None:
-        secret = request.cookies.get(COOKIE, "")
-    else:
-        secret = (given.token if given.type == "bearer" else given.password) or ""
+    secret = given.password if given else request.cookies.get(COOKIE)
     return tokens.find(secret) if secret else None
+
+
+def _bearer() -> str:
+    given = request.authorization
+    return (given.token or "") if given and given.type == "bearer" else ""
 
 
 def _refuse_lesser(token: Token | None, role: Role) -> None:
@@ -130,22 +146,36 @@ def _refuse_lesser(token: Token | None, role: Role) -> None:
         raise Forbidden(f"the token {token.name} may {token.role.word}; this needs the role {role.word}")
 
 
-def _refuse_other_names() -> None:
+def _refuse_other_names(names: Collection[str]) -> None:
     """Keep out pages of other sites whose name was made to lead to this machine (DNS rebinding)."""
     host = urlsplit(f"//{request.host}").hostname or ""
-    if not _is_loopback(host):
-        raise Forbidden(f"Host={request.host}: without STEMS_TOKENS_FILE this function serves localhost alone")
+    if host not in names and not _is_loopback(host):
+        given = request.headers.get("Host", "")
+        raise Forbidden(f"Host={given}: without tokens this function answers to localhost and to STEMS_HOSTS alone")
+
+
+def _is_foreign() -> bool:
+    """Tell whether a page of another site asks, or leads here; browsers say so, in one of two ways."""
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site:
+        return site not in {"same-origin", "none"}
+    return origin is not None and _place(origin) != request.host
 
 
 def _refuse_other_sites(allowed: Collection[str]) -> None:
     """Keep pages of other sites from changing things with the rights of whoever looks at them."""
     origin = request.headers.get("Origin")
-    if origin in allowed or "*" in allowed:
-        return
-    site = request.headers.get("Sec-Fetch-Site")
-    foreign = site not in {"same-origin", "none"} if site else origin and _place(origin) != request.host
-    if foreign:
+    if origin not in allowed and "*" not in allowed:
         raise Forbidden(f"Origin={origin}: pages of other sites change nothing here, but those of STEMS_CORS_ORIGINS")
+
+
+def _refuse_links() -> None:
+    """Keep links and images, whose site old browsers and plain HTTP do not tell, from changing things."""
+    if not _bearer() and request.mimetype != _JSON:
+        raise Forbidden(
+            f"{request.method} {request.path} changes things, and so needs what no link has, Authorization: Bearer … "
+            f"or Content-Type: {_JSON}; or use DELETE"
+        )
 
 
 def _place(origin: str) -> str:

@@ -16,7 +16,6 @@ from stems.storage import client, translated
 
 # A part of an upload stands in memory. S3 takes 10,000 of them, none smaller than this: 49 GiB in all.
 _PART = 5 << 20
-_COPY_LIMIT = 5 << 30  # S3's own, for a copy in one step
 _COPY_S = 600
 
 

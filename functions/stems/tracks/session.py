@@ -3,7 +3,7 @@
 from typing import Any
 
 from flask import Response, g, jsonify, request
-from marshmallow import Schema, fields
+from marshmallow import Schema, validate
 from werkzeug.exceptions import Unauthorized
 
 from stems.tracks import schemas
@@ -21,7 +21,7 @@ class Session(Schema):
 class Given(Schema):
     """A token."""
 
-    token = fields.String(required=True, metadata={"description": "As `stems token new` printed it", "maxLength": 200})
+    token = schemas.text("As `stems token new` printed it", validate=validate.Length(max=200))
 
 
 def routes() -> Routes:

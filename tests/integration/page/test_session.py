@@ -54,6 +54,18 @@ def test_the_page_asks_for_a_token_once(browser: Browser, secret: str, tmp_path:
             with page.expect_download() as download:
                 page.locator(".library a[download]").first.click()
             assert download.value.failure() is None
+            page.get_by_role("button", name="Sign out").click()
+            expect(field).to_be_visible()
+            expect(page.get_by_text("Private")).to_have_count(0)
+            assert page.context.cookies() == []
+            page.reload()
+            expect(field).to_be_visible()
+
+
+def test_who_needs_no_token_has_nothing_to_sign_out_of(page: Page) -> None:
+    page.goto("/")
+    expect(page.locator("html")).to_have_attribute("data-role", "admin")
+    expect(page.get_by_role("button", name="Sign out")).to_have_count(0)
 
 
 def test_what_a_token_may_not_do_is_not_shown(browser: Browser, secrets: dict[Role, str], tmp_path: Path) -> None:

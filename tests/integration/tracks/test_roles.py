@@ -80,6 +80,8 @@ def test_what_is_sent_as_a_token(guarded: Guarded) -> None:
 def test_a_session_of_a_browser(guarded: Guarded) -> None:
     stack, secret = guarded.stack, guarded.tokens["write"]
     problem(stack.send("POST", "/v1/session", {"token": "stems_wrong"}), 401, "not known")
+    problem(stack.send("POST", "/v1/session", {"token": "x" * 200}), 401, "not known")
+    problem(stack.send("POST", "/v1/session", {"token": "x" * 201}), 400, "token=xxx", "200")
     begun = stack.send("POST", "/v1/session", {"token": secret})
     assert begun.status == 204
     cookie = begun.headers["Set-Cookie"]
@@ -106,6 +108,30 @@ def test_other_sites_change_nothing_with_the_rights_of_their_visitor(guarded: Gu
     assert stack.send("DELETE", f"/v1/tracks/{NOBODY}", **own).status == 404
     listed = {**guarded.bearer("admin"), "Sec-Fetch-Site": "cross-site", "Origin": "https://player.example"}
     assert stack.send("DELETE", f"/v1/tracks/{NOBODY}", **listed).status == 404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "https://player.example"}, {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost:3000"}],
+)
+def test_what_a_browser_sends_by_itself_counts_for_our_page_alone(guarded: Guarded, headers: dict[str, str]) -> None:
+    stack, secret = guarded.stack, guarded.tokens["admin"]
+    for own in ({"Cookie": f"stems_token={secret}"}, urllib3.make_headers(basic_auth=f"ann:{secret}")):
+        assert stack.send("DELETE", f"/v1/tracks/{NOBODY}", **own).status == 404
+        problem(stack.send("DELETE", f"/v1/tracks/{NOBODY}", **own, **headers), 401, "Bearer")
+        problem(stack.get("/v1/queue", {**own, **headers}), 401, "Bearer")
+
+
+def test_no_link_and_no_image_removes_a_stem(guarded: Guarded) -> None:
+    stack, secret, path = guarded.stack, guarded.tokens["admin"], f"/apiv1/remove/{NOBODY}/vocals"
+    for own in ({"Cookie": f"stems_token={secret}"}, urllib3.make_headers(basic_auth=f"ann:{secret}")):
+        problem(stack.get(path, {**own, "Accept": "image/webp,*/*"}), 403, "GET", "Bearer", "DELETE")
+        assert stack.get(path, {**own, "Content-Type": "application/json"}).status == 404, "as the lab's clients do"
+        assert stack.get(path, own, method="DELETE").status == 404
+    assert stack.get(path, guarded.bearer("admin")).status == 404
+    asked = stack.get(path, method="OPTIONS")
+    assert asked.status == 200
+    assert {"GET", "DELETE"} <= set(asked.headers["Allow"].split(", "))
 
 
 def test_pages_of_listed_sites_may_read(guarded: Guarded) -> None:
@@ -170,6 +196,20 @@ def test_the_command_line_has_a_token(guarded: Guarded, monkeypatch: pytest.Monk
     run("tracks")
 
 
+def test_a_password_in_the_address_is_sent_and_not_shown(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    alone(monkeypatch, tmp_path)
+    place = guarded.stack.url.removeprefix("http://")
+    monkeypatch.setenv("STEMS_URL", f"http://anybody:{guarded.tokens['read']}@{place}")
+    run("tracks")
+    for address in (f"http://anybody:hunter2@{place}", f"http://anybody:hunter2@127.0.0.1:{free_port()}"):
+        monkeypatch.setenv("STEMS_URL", address)
+        failed = run("tracks", code=1)
+        assert "127.0.0.1" in failed.output or "a token is needed" in failed.output
+        assert "hunter2" not in failed.output
+
+
 def test_a_token_goes_to_the_function_alone() -> None:
     rest = Rest("http://127.0.0.1:1", "stems_x")
     assert rest._target("v1/queue")[1]
@@ -204,6 +244,7 @@ def test_it_does_not_start_open_to_a_network(stack: Stack) -> None:
 def test_without_tokens_it_serves_localhost_alone(stack: Stack) -> None:
     assert stack.get("/v1/queue").status == 200
     assert stack.get("/v1/queue", {"Host": "localhost:8080"}).status == 200
-    problem(stack.get("/v1/queue", {"Host": "rebound.example"}), 403, "rebound.example", "STEMS_TOKENS_FILE")
+    problem(stack.get("/v1/queue", {"Host": "rebound.example"}), 403, "rebound.example", "STEMS_HOSTS")
+    problem(stack.get(f"/apiv1/remove/{NOBODY}/vocals"), 403, "no link")
     problem(stack.send("POST", "/apiv1/separate", {}, Origin="https://evil.example"), 403, "evil.example")
     assert stack.get("/v1/session").json() == {"name": "anybody", "role": "admin"}

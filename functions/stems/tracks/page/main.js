@@ -8,7 +8,7 @@ import { Live } from "./live.js";
 import { openMixer } from "./mixer.js";
 import { Options } from "./options.js";
 import { Queue } from "./queue.js";
-import { learnRole, may } from "./session.js";
+import { learnRole, may, signOut } from "./session.js";
 import { followTheme } from "./theme.js";
 import { Uploads } from "./uploads.js";
 
@@ -110,6 +110,7 @@ document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault(); // what stands behind # is the song
   view.focus();
 });
+document.getElementById("sign-out").addEventListener("click", signOut);
 learnRole();
 followTheme(document.getElementById("theme"));
 route();

@@ -1,14 +1,25 @@
 // Whose page this is: the token is asked for when the server wants one, and goes into a cookie that no script can read.
 
-import { el } from "./dom.js";
+import { el, toast } from "./dom.js";
 
 const ROLES = ["read", "write", "admin"];
+const NOBODY = "anybody"; // where no token is needed
 const root = document.documentElement;
 
 /** Ask the server what this browser may do; base.css hides what `data-needs` more. Until it is known, nothing is. */
 export async function learnRole() {
   const answer = await fetch("/v1/session", { cache: "no-store" }).catch(() => null);
-  if (answer?.ok) root.dataset.role = (await answer.json()).role; // what is refused asks for a token, and that comes here
+  if (!answer?.ok) return; // what is refused asks for a token, and that comes here
+  const { name, role } = await answer.json();
+  root.dataset.role = role;
+  document.getElementById("sign-out").hidden = name === NOBODY;
+}
+
+/** Have the server forget the token; what it has shown goes with the page. */
+export async function signOut() {
+  const answer = await fetch("/v1/session", { method: "DELETE" }).catch(() => null);
+  if (answer?.ok) location.reload();
+  else toast("You are still signed in: the server cannot be reached", { kind: "error" });
 }
 
 /** Tell whether this browser may do what needs `role`. */
