@@ -18,7 +18,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def until(condition: Callable[[], object], timeout_s: float = 20) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 60) -> None:
     """Wait for a condition; what it needs may be away meanwhile."""
     deadline = time.monotonic() + timeout_s
     while True:

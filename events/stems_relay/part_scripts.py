@@ -19,13 +19,15 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 # A part is not on its way any more; after the last one, its song goes back in line.
 ENDED = f"""
-local function part_ended(part, song, now)
-  local parts = 'stems:parts:' .. song
-  redis.call('HDEL', parts, part)
-  if redis.call('EXISTS', parts) == 1 then return end
+local function song_returns(song, now)
   redis.call('ZREM', '{naming.DIVIDED}', song)
   local since = tonumber(redis.call('HGET', 'stems:job:' .. song, 'since_ms'))
   redis.call('ZADD', '{naming.WAITING}', since or now, song)
+end
+local function part_ended(part, song, now)
+  local parts = 'stems:parts:' .. song
+  redis.call('HDEL', parts, part)
+  if redis.call('EXISTS', parts) == 0 then song_returns(song, now) end
 end
 """
 
@@ -71,7 +73,8 @@ return 'divided'
 """
 )
 
-# The answer to the delivery of a part is entered. One that failed for good is the end of its song: a dead letter.
+# The answer to the delivery of a part is entered. One that failed for good is the end of its song: a dead letter. One
+# that is gone says that the upload, the plan or the sound is: the others leave the line, and its song goes back there.
 # KEYS: part hash, delivering set, PARTS, PARTS_LATER, ATTEMPTS, DEAD, job hash of the song, the song's parts; for each
 # message its hash and its line. ARGV: part, delivery (empty: whichever it is), state (done, gone, failed or
 # waiting), delay_ms (empty: to its place), refund, error, song; for each message its id, key and record.
@@ -120,9 +123,14 @@ if state == 'failed' then
   tell('job', song)
   return state
 end
+redis.call('HSET', KEYS[7], 'error', '')
+if state == 'gone' then
+  drop_parts(song)
+  song_returns(song, now)
+  return state
+end
 redis.call('DEL', KEYS[1])
 redis.call('HDEL', KEYS[5], id)
-redis.call('HSET', KEYS[7], 'error', '')
 part_ended(id, song, now)
 sum(song, now)
 return state

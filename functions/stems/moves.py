@@ -67,13 +67,13 @@ return 0
 # A worker tells how far a part is. The song's progress goes from `begin` to `end` while its parts are made; one that is
 # not on its way (after Redis lost its data, say) tells nothing. In steps of 1 % it is news.
 # KEYS: job hash of the song, PARTS of the song. ARGV: part, progress, now, song.
-# Returns 1 if the song was cancelled or failed: the part is not wanted any more.
+# Returns 1 if the song was cancelled, failed or is gone: the part is not wanted any more.
 PART = (
     news.LUA
     + SUM
     + """
 local state, cancel = unpack(redis.call('HMGET', KEYS[1], 'state', 'cancel'))
-if cancel or state == 'cancelled' or state == 'failed' or state == 'dropped' then return 1 end
+if cancel or state == 'cancelled' or state == 'failed' or state == 'dropped' or state == 'gone' then return 1 end
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 sum(ARGV[4], ARGV[3])

@@ -1,11 +1,17 @@
-"""Songs in parts: what each step takes, what dividing costs one worker, what two gain, and who waits for whom."""
+"""Songs in parts: what each step takes, what dividing costs one worker, what two gain, and who waits for whom.
 
+LONG_MIN=180: ten short songs behind one of three hours, instead of five minutes; HOURS=12: the end of one of twelve,
+instead of one.
+"""
+
+import os
 import resource
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -13,7 +19,9 @@ from stems import naming
 from stems.config import Settings
 from stems.contract import Upload
 from stems.division import Divided
+from stems.separate import audio, join
 from stems.separate.job import Worker
+from stems.separate.plan import Plan
 from stems.separate.shelf import Shelf
 from stems.separate.work import Stages
 from stems.storage import Storage
@@ -26,6 +34,8 @@ from tests.minio_server import SECRETS, Server, minio
 from tests.pipeline import Pipeline, wait_for
 
 LENGTH_S, PART_S = 50, 26
+LONG_MIN = int(os.environ.get("LONG_MIN") or 5)
+HOURS = int(os.environ.get("HOURS") or 1)
 
 
 @pytest.fixture(scope="module")
@@ -115,25 +125,27 @@ def test_one_worker(server: Server, tmp_path: Path) -> None:
 class Timed:
     """A pipeline of so many workers of one thread each, and how long songs take through it."""
 
-    def __init__(self, folder: Path, programs: Programs, workers: int) -> None:
-        own = {"STEMS_MODEL": "untrained", "STEMS_PART_S": "10", "OMP_NUM_THREADS": "1"}
-        self.stack = Stack(folder, programs, own, workers)
+    def __init__(self, folder: Path, programs: Programs, workers: int, own: Mapping[str, str]) -> None:
+        self.stack = Stack(folder, programs, {**own, "OMP_NUM_THREADS": "1", "STEMS_DEVICE": "cpu"}, workers)
         self.stack.start()
         self.hands = Pipeline(self.stack)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.hands.close()
         self.stack.stop()
 
-    def took(self, path: Path, key: str) -> float:
-        """Return the seconds from the upload of a song to its end."""
+    def took(self, path: Path) -> tuple[float, Mapping[str, float]]:
+        """Return the seconds from the upload of a song to its end, and those of its stages."""
         started = time.monotonic()
-        self.hands.done(key, self.hands.put(path, key), 300)
-        return time.monotonic() - started
+        track = self.hands.done(path.name, self.hands.put(path, path.name), 3600)
+        return time.monotonic() - started, track["stages_s"]
 
-    def shorts(self, folder: Path, name: str) -> list[float]:
-        """Upload ten songs of 8 s at once; return how long each took."""
-        paths = [lasting(folder / f"{name} {number}.mp3", 8) for number in range(10)]
+    def shorts(self, folder: Path, name: str, count: int = 10) -> list[float]:
+        """Upload so many songs of 8 s at once; return how long each took."""
+        paths = [lasting(folder / f"{name} {number}.mp3", 8) for number in range(count)]
         started, ended = time.monotonic(), dict.fromkeys((path.name for path in paths), 0.0)
         for path in paths:
             self.hands.put(path, path.name)
@@ -145,29 +157,76 @@ class Timed:
         return sorted(ended.values())
 
 
-@pytest.fixture
-def timed_pipelines(tmp_path: Path, programs: Programs) -> Iterator[list[Timed]]:
-    made = [Timed(tmp_path / f"workers-{workers}", programs, workers) for workers in (1, 2)]
-    yield made
-    for each in made:
-        each.close()
+@pytest.mark.bench
+@pytest.mark.timeout(1800)
+def test_two_workers(tmp_path: Path, programs: Programs) -> None:
+    weights(tmp_path)
+    own = {"STEMS_MODEL": NAME, "STEMS_MODEL_DIR": str(tmp_path), "STEMS_PART_S": "25"}
+    print(f"\n{machine()}\na network of htdemucs' size, one thread a worker, 99 s in parts of 25 s, four MP3s")
+    seconds: dict[int, float] = {}
+    for workers in (1, 2):
+        with Timed(tmp_path / f"workers-{workers}", programs, workers, own) as pipeline:
+            pipeline.shorts(tmp_path, f"first of {workers}", workers)  # whatever the first song of a worker costs
+            seconds[workers], stages_s = pipeline.took(lasting(tmp_path / "song.mp3", 99))
+            print(f"  {workers}: {seconds[workers]:.1f} s; of all workers together {stages_s}")
+    print(f"  {seconds[1] / seconds[2]:.2f} times sooner")
 
 
 @pytest.mark.bench
-@pytest.mark.timeout(1800)
-def test_two_workers_and_who_waits(tmp_path: Path, timed_pipelines: list[Timed]) -> None:
-    one, two = timed_pipelines
-    print(f"\n{machine()}\nmodel untrained, one thread a worker, parts of 10 s, four MP3s")
-    took: dict[int, list[float]] = {1: [], 2: []}
-    for number in range(3):
-        path = lasting(tmp_path / f"song {number}.mp3", 59)
-        for workers, each in ((1, one), (2, two)):
-            took[workers].append(each.took(path, path.name))
-    medians = {workers: statistics.median(seconds) for workers, seconds in took.items()}
-    print(f"  59 s of music: {medians} s, {medians[1] / medians[2]:.2f} times sooner; all {took}")
-    alone = one.shorts(tmp_path, "alone")
-    one.hands.put(lasting(tmp_path / "long.mp3", 300), "long.mp3")
-    wait_for("the long one", lambda: one.hands.redis.exists(naming.DIVIDED))
-    behind = one.shorts(tmp_path, "behind")
-    for name, seconds in (("alone", alone), ("behind a song of 300 s", behind)):
-        print(f"  ten of 8 s {name}: median {statistics.median(seconds):.1f} s, last {seconds[-1]:.1f} s")
+@pytest.mark.timeout(7200)
+def test_who_waits(tmp_path: Path, programs: Programs) -> None:
+    part_s = LONG_MIN * 60 / 36
+    print(f"\n{machine()}\nmodel untrained, two workers of one thread, parts of {part_s:.0f} s; ten songs of 8 s")
+    own = {"STEMS_MODEL": "untrained", "STEMS_PART_S": str(part_s)}
+    with Timed(tmp_path / "two", programs, 2, own) as two:
+        two.shorts(tmp_path, "first", 2)
+        told = {"alone": two.shorts(tmp_path, "alone")}
+        long, started = lasting(tmp_path / "long.mp3", LONG_MIN * 60), time.monotonic()
+        etag = two.hands.put(long, long.name, {"stems": "vocals"})
+        wait_for("its parts", lambda: two.hands.redis.exists(naming.DIVIDED), 1200)
+        divided_s = time.monotonic() - started
+        for number in range(3):
+            told[f"behind one of {LONG_MIN} min, {number + 1}"] = two.shorts(tmp_path, f"behind {number}")
+        for name, seconds in told.items():
+            print(f"  {name}: median {statistics.median(seconds):.1f} s, last {seconds[-1]:.1f} s")
+        progress = float(two.hands.job(long.name, etag)["progress"])
+        print(f"  the long one: divided after {divided_s:.0f} s, {progress:.0%} done by now", flush=True)
+        stages_s = two.hands.done(long.name, etag, 7200)["stages_s"]
+        print(f"    done after {time.monotonic() - started:.0f} s: {stages_s}")
+        wait_for("the end of its parts", lambda: not [*two.hands.s3.list_objects("output", "parts/", recursive=True)])
+
+
+class Endless(Shelf):
+    """A shelf on which every part of every stem is there: one sound over and over."""
+
+    def __init__(self, storage: Storage, sound: bytes) -> None:
+        super().__init__(storage, "0" * 64, "0" * 16)
+        self._sound = sound
+
+    def sound(self, name: str, stem: str, length: int) -> Iterator[bytes]:
+        """Yield the `length` bytes of a stem of a part."""
+        while length:
+            chunk = self._sound[:length]
+            yield chunk
+            length -= len(chunk)
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(7200)
+def test_join_of_one_stem(tmp_path: Path) -> None:
+    path, length = lasting(tmp_path / "song.mp3", 30), HOURS * 3600 * 44100
+    music = audio.decode(path, tmp_path / "song.f32", sample_rate_hz=44100, channels=2).path.read_bytes()
+    settings = Settings.from_env({"STEMS_S3_ACCESS_KEY": "-", "STEMS_S3_SECRET_KEY": "-"})
+    shelf = Endless(Storage(settings), music)
+    count, stride = HOURS * 12, 300 * 44100
+    plan = Plan(
+        id=shelf.id, songhash=shelf.songhash, length=length, sample_rate_hz=44100, channels=2, mean=0, deviation=1,
+        stride=stride, cuts=tuple(range(count + 1)), model="untrained", stems=("vocals",), formats=("mp3",),
+        apart=True, title="long", tags={}, cover=False,
+    )  # fmt: skip
+    print(f"\n{machine()}\n{HOURS} h of one stem to MP3, as the end of a long song makes it, its sound in memory")
+    times: dict[str, tuple[float, float]] = {}
+    with timed("join", times):
+        (made,) = join.join(shelf, plan, plan.stems, 0.99, tmp_path, lambda part: None)
+    print(f"    {made.path.stat().st_size / 1e6:.0f} MB")
+    made.path.unlink()

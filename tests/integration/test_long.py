@@ -162,3 +162,21 @@ def test_a_long_song_that_is_cancelled_stops_and_goes_on_when_it_is_uploaded_aga
     put(8005)
     finished(long, key, songhash, again=1)
     assert there >= 2
+
+
+@pytest.mark.timeout(300)
+def test_the_parts_of_an_upload_that_was_removed_or_overwritten_are_not_made(long: Long, put: Put) -> None:
+    key, etag, songhash = put(8006)
+    wait_for("the first part", lambda: long.there(songhash), 120)
+    long.s3.remove_object(naming.QUEUE_BUCKET, key)
+    assert long.settled(key, etag)["state"] == "gone"
+    made = len(long.begun(key))
+    assert made < PARTS
+    # The same again, which goes on with the parts that are there; then the key is another song's.
+    key, etag, _ = put(8006)
+    wait_for("the next part", lambda: len(long.begun(key)) > made, 60)
+    later = song(long.stack.root / "later.wav", seed=8007)
+    long.done(key, long.put(later, key, {"stems": "vocals"}))
+    assert long.settled(key, etag)["state"] == "gone"
+    assert made < len(long.begun(key)) < PARTS
+    assert not long.redis.exists(naming.PARTS, naming.DIVIDED, naming.parts_key(naming.job_id("queue", key, etag)))

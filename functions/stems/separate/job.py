@@ -133,7 +133,11 @@ class Worker:
             return track
 
     def make(self, wanted: Wanted) -> None:
-        """Make a part of a divided song, if it is not there. Raises ObjectGone, Cancelled and others, as `do`."""
+        """Make a part of a divided song, if it is not there.
+
+        Raises ObjectGone where the song, or its division, is not there any more; Cancelled and others, as `do`.
+        """
+        self._storage.check_upload(wanted.upload)
         identity = f"{wanted.songhash}.{wanted.plan}.{wanted.name}"
         with lease.held(self._redis, identity, self._settings.lease_s), scratch.folder() as name:
             folder, shelf = Path(name), Shelf(self._storage, wanted.songhash, wanted.plan)

@@ -1,7 +1,6 @@
 """What becomes of a song by what the sink answers."""
 
 import json
-import time
 from itertools import pairwise
 
 import pytest
@@ -13,16 +12,15 @@ from tests.servers import until
 
 def test_a_song_that_fails_is_tried_again_ever_later_and_then_kept_as_a_dead_letter(stack: Stack, sink: Sink) -> None:
     sink.script["bad.mp3"] = [Reply(500, json.dumps({"detail": f"no {word}"})) for word in ("one", "two", "three", "4")]
-    etag = stack.put("bad.mp3")
+    stack.announce("bad.mp3", "good.mp3")
+    etag = stack.root.stat_object("queue", "bad.mp3").etag
     stack.relay(STEMS_MAX_ATTEMPTS="4", STEMS_BACKOFF_S="0.2", STEMS_MAX_IN_FLIGHT="1")
-    until(lambda: sink.deliveries)
-    stack.put("good.mp3")
     until(lambda: stack.jobs.view().failed == 1)
     times = [delivery.at for delivery in sink.of("bad.mp3")]
     delays = [later - before for before, later in pairwise(times)]
     assert len(times) == 4
     assert all(delay > least for delay, least in zip(delays, (0.1, 0.2, 0.4), strict=True)), delays
-    assert sink.of("good.mp3")[0].at < times[-1], "others need not wait for it"
+    assert sink.of("good.mp3")[0].at < times[1], "others need not wait for it"
     (dead,) = stack.jobs.view().failed_jobs
     assert (dead.key, dead.state, dead.attempts) == ("bad.mp3", "failed", 4)
     assert dead.error == "gave up after 4 attempts; the last one: no 4"
@@ -48,12 +46,12 @@ def test_a_song_that_never_succeeds_is_a_dead_letter_at_once(stack: Stack, sink:
 def test_busy_is_waited_for_and_not_counted(stack: Stack, sink: Sink) -> None:
     busy = Reply(409, json.dumps({"detail": "in work"}), {"retry-after": "1"})
     sink.script["a.mp3"] = [busy, busy, Reply(200)]
-    etag = stack.put("a.mp3")
-    stack.put("b.mp3")
+    stack.announce("a.mp3", "b.mp3")
+    etag = stack.root.stat_object("queue", "a.mp3").etag or ""
     stack.relay(STEMS_MAX_ATTEMPTS="1", STEMS_MAX_IN_FLIGHT="1")
     until(lambda: len(sink.of("a.mp3")) == 3 and stack.idle())
     times = [delivery.at for delivery in sink.of("a.mp3")]
-    assert all(1 <= later - before < 4 for before, later in pairwise(times)), times
+    assert all(later - before >= 1 for before, later in pairwise(times)), times
     assert sink.of("b.mp3")[0].at < times[1], "others need not wait for it"
     assert stack.job("a.mp3", etag)["state"] == "done"
     assert stack.job("a.mp3", etag)["attempts"] == "1"
@@ -75,9 +73,7 @@ def test_while_the_sink_is_away_the_line_stands_and_then_goes_on(stack: Stack, s
     if not away:
         until(lambda: int(stack.redis.hget(naming.job_key(first), "tries") or 0) >= 3)
         sink.open()
-    back = time.monotonic()
     until(lambda: len(sink.deliveries) == (6 if away else 3) and stack.idle())
-    assert time.monotonic() - back < 8
     assert sink.keys() == (["a.mp3"] * 3 if away else []) + keys, "in their order"
     assert stack.jobs.view().failed == 0
     assert stack.redis.hgetall(naming.ATTEMPTS) == {}
