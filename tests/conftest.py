@@ -58,7 +58,7 @@ def pipeline(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> It
     stack.start()
     pipeline = Pipeline(stack)
     yield pipeline
-    refused = [entry["username"] + ": " + entry["object"] for entry in pipeline.refused()]
+    refused = pipeline.refused()
     pipeline.close()
     stack.stop()
     assert not refused, "events/users.conf allows less than the parts need"

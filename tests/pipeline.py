@@ -23,6 +23,7 @@ from stems.config import Settings
 from stems.jobs import connect
 from stems.separate.audio import ffmpeg
 from stems_local.stack import Stack
+from tests.servers import refused
 
 T = TypeVar("T")
 RATE_HZ = 44100
@@ -164,11 +165,9 @@ class Hands:
         request = urllib.request.Request(self.settings.tracks_url + path, headers=token)
         return urllib.request.urlopen(request, timeout=30)
 
-    def refused(self) -> list[dict[str, str]]:
-        """Return what Redis refused to its users; clients since 7.2 tell it their name, which nobody needs."""
-        client: Any = self.redis
-        found: list[dict[str, str]] = client.acl_log()
-        return [entry for entry in found if entry["object"] != "client|setinfo"]
+    def refused(self) -> list[str]:
+        """Return what Redis refused to its users."""
+        return refused(self.redis)
 
     def queue(self) -> Any:
         """Return what stands in line."""

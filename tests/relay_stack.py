@@ -22,7 +22,7 @@ from stems.config import Settings
 from stems.contract import Upload
 from stems.division import Wanted
 from tests.programs import CHECKOUT
-from tests.servers import free_port, minio_command, redis_command, until
+from tests.servers import DURABLE, free_port, guarded_redis, minio_command, redis_url, refused, until
 
 USERS = ("separate", "tracks", "relay", "uploader")
 SECRET = "a-secret-of-tests"
@@ -152,13 +152,14 @@ class Stack:
             "STEMS_S3_ENDPOINT": f"http://127.0.0.1:{self.ports['minio']}",
             "STEMS_S3_ACCESS_KEY": "relay",
             "STEMS_S3_SECRET_KEY": SECRET,
-            "STEMS_REDIS_URL": f"redis://127.0.0.1:{self.ports['redis']}/0",
+            "STEMS_REDIS_URL": redis_url("relay", self.ports["redis"]),
             "K_SINK": f"http://127.0.0.1:{self.sink.port}/",
             "MINIO_ROOT_USER": "root",
             "MINIO_ROOT_PASSWORD": SECRET,
             **{f"STEMS_{user.upper()}_SECRET_KEY": SECRET for user in USERS},
         }
-        self.redis: Any = jobs.connect(Settings.from_env(self.environ))
+        admin = {"STEMS_REDIS_URL": redis_url("admin", self.ports["redis"])}
+        self.redis: Any = jobs.connect(Settings.from_env(admin))
         self.jobs = jobs.Jobs(self.redis)
         self.http = urllib3.PoolManager(retries=False, timeout=20)
         self.s3, self.root = (
@@ -169,15 +170,15 @@ class Stack:
         self.minio_server = self._start_minio()
 
     def start_redis(self) -> subprocess.Popen[bytes]:
-        durable = ["--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always"]
-        command = redis_command(self.ports["redis"], *durable)
-        self.redis_server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        command, environ = guarded_redis(self.folder, self.ports["redis"], *DURABLE)
+        self.redis_server = subprocess.Popen(command, env=os.environ | environ, stdout=subprocess.DEVNULL)
         until(self.redis.ping)
         return self.redis_server
 
     def _start_minio(self) -> subprocess.Popen[bytes]:
         address = f"127.0.0.1:{self.ports['redis']}"
         notify = {"ENABLE": "on", "ADDRESS": address, "KEY": naming.NOTIFICATIONS, "FORMAT": "access"}
+        notify |= {"USER": "minio", "PASSWORD": "minio-password"}
         environ = {f"MINIO_NOTIFY_REDIS_{k}_{target}": v for target in ("FAST", "DURABLE") for k, v in notify.items()}
         environ["MINIO_NOTIFY_REDIS_QUEUE_DIR_DURABLE"] = str(self.folder / "events")
         command = minio_command(self.ports["minio"], self.folder / "minio")
@@ -198,7 +199,8 @@ class Stack:
         self.relays.append(process)
         mark = f"-{process.pid}-"  # the relay's name has its process id in it
         until(
-            lambda: process.poll() is not None or any(mark in name for name in self.redis.zrange(naming.RELAYS, 0, -1))
+            lambda: process.poll() is not None or any(mark in name for name in self.redis.zrange(naming.RELAYS, 0, -1)),
+            100,
         )
         assert process.poll() is None, "the relay does not start"
         return process
@@ -223,11 +225,13 @@ class Stack:
     def stop(self) -> None:
         self.reset()
         self.sink.close()
+        denied = refused(self.redis)
         for process in (self.redis_server, self.minio_server):
             process.kill()
             process.wait()
         self.redis.close()
         self.http.clear()
+        assert not denied, "events/users.conf allows less than the relay needs"
 
     def put(self, key: str, data: bytes = b"", **options: str) -> str:
         body, metadata = data or key.encode(), {name.replace("_", "-"): value for name, value in options.items()}

@@ -25,7 +25,7 @@ from stems.record import Asked, ModelInfo, Stem, Track
 from stems.storage import Storage
 from stems.tracks.intake import Intake
 from tests.programs import CHECKOUT
-from tests.servers import free_port, minio_command, redis_command, until
+from tests.servers import free_port, guarded_redis, minio_command, redis_url, refused, until
 
 USER, PASSWORD = "tracks-test", "tracks-test-secret"
 CONFIG = CHECKOUT / "functions" / "stems" / "tracks" / "gunicorn.conf.py"
@@ -47,14 +47,16 @@ class Stack:
             "STEMS_S3_PUBLIC_ENDPOINT": f"http://localhost:{self.ports['minio']}",
             "STEMS_S3_ACCESS_KEY": USER,
             "STEMS_S3_SECRET_KEY": PASSWORD,
-            "STEMS_REDIS_URL": f"redis://127.0.0.1:{self.ports['redis']}/0",
+            "STEMS_REDIS_URL": redis_url("tracks", self.ports["redis"]),
             "STEMS_APIV1_MAX_MB": "20",
             **(environ or {}),
         }
         self.settings = Settings.from_env(self.environ)
         self.http = urllib3.PoolManager(retries=False, timeout=20)
         self.s3 = Minio(f"127.0.0.1:{self.ports['minio']}", USER, PASSWORD, secure=False, http_client=self.http)
-        self.redis: Any = jobs.connect(self.settings)
+        # Not the hands of the function: they put in place what others do, too.
+        admin = {"STEMS_REDIS_URL": redis_url("admin", self.ports["redis"])}
+        self.redis: Any = jobs.connect(Settings.from_env(admin))
         self.index = Index(self.redis, Storage(self.settings))
         self.jobs = jobs.Jobs(self.redis)
 
@@ -64,8 +66,7 @@ class Stack:
             command = minio_command(port, self.folder / "minio")
             environ = {"MINIO_ROOT_USER": USER, "MINIO_ROOT_PASSWORD": PASSWORD}
         elif name == "redis":
-            command = redis_command(port)
-            environ = {}
+            command, environ = guarded_redis(self.folder, port)
         else:
             command = [sys.executable, "-m", "gunicorn", "--config", str(self.config), "--bind", f"127.0.0.1:{port}"]
             command.append("stems.tracks.app:create_app()")
@@ -207,6 +208,7 @@ def running(folder: Path, **environ: str) -> Iterator[Stack]:
         stack.start("tracks")
         yield stack
         assert "unforeseen error" not in (stack.folder / "tracks.log").read_text()
+        assert not refused(stack.redis), "events/users.conf allows less than the function needs"
     finally:
         for name in list(stack.programs):
             stack.kill(name)

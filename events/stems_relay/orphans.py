@@ -1,32 +1,29 @@
 """Orphans: stems in `output` that no record names, nor ever will. A sweep of that bucket removes them.
 
 They are left by a worker that died between its stems and the record, where nobody needs the song any more: the upload
-was removed, overwritten or cancelled before another worker came to it. Readers never see them, but they take space.
+was removed, overwritten or cancelled before another worker came to it; and by a record that another one replaced, of
+another model, whose stems had other names. Readers never see them, but they take space.
 """
 
 import asyncio
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
+from minio.datatypes import Object
+from minio.deleteobjects import DeleteObject
+
 from stems import naming
 from stems.config import Settings
+from stems.errors import StorageUnavailable
 from stems.storage import client, translated
 from stems_relay.inbox import Inbox
 
 # Longer than any delivery: until then, its worker may be about to write the record.
 AGE_S = 3600.0
-_OBJECT = re.compile(r"([0-9a-f]{64})-[a-z0-9_]+\.[a-z0-9]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Orphan:
-    """A song without a record, and its objects."""
-
-    songhash: str
-    objects: tuple[str, ...]
+_OBJECT = re.compile(r"[0-9a-f]{64}-[a-z0-9_]+\.[a-z0-9]+")
+_BUCKET = naming.OUTPUT_BUCKET
 
 
 class Orphans:
@@ -38,26 +35,45 @@ class Orphans:
     async def tidy(self, inbox: Inbox) -> int:
         """Remove what nobody works on; return the number of songs. Raises StorageUnavailable or a Redis error."""
         found, count = self._find(), 0
-        while orphan := await asyncio.to_thread(next, found, None):
+        while songhash := await asyncio.to_thread(next, found, None):
             # Whoever begins with this very song meanwhile is told to come again.
-            if await inbox.hold(orphan.songhash):
-                await asyncio.to_thread(self._remove, orphan)
-                count += 1
+            if await inbox.hold(songhash):
+                count += await asyncio.to_thread(self._remove, songhash)
         return count
 
-    def _find(self) -> Iterator[Orphan]:
-        old = datetime.now(UTC) - timedelta(seconds=AGE_S)
-        with translated(f"the bucket {naming.OUTPUT_BUCKET}"):
-            listing = self._client.list_objects(naming.OUTPUT_BUCKET)
-            # In a listing, which is in order, all objects of a song stand together.
-            for songhash, group in groupby(listing, key=lambda item: (item.object_name or "")[:64]):
-                objects = list(group)
-                names = tuple(item.object_name or "" for item in objects)
-                young = any(item.last_modified is None or item.last_modified > old for item in objects)
-                if not young and all(map(_OBJECT.fullmatch, names)):
-                    yield Orphan(songhash, names)
+    def _find(self) -> Iterator[str]:
+        """Yield the songs that have orphans."""
+        # In a listing, which is in order, all objects of a song stand together.
+        for songhash, objects in groupby(self._list(), key=lambda item: (item.object_name or "")[:64]):
+            if _orphans(objects):
+                yield songhash
 
-    def _remove(self, orphan: Orphan) -> None:
-        for name in orphan.objects:
-            with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
-                self._client.remove_object(naming.OUTPUT_BUCKET, name)
+    def _remove(self, songhash: str) -> bool:
+        """Remove those of a song, looking anew: since it was found, somebody may have made it."""
+        names = _orphans(self._list(songhash))
+        # Of a song in parts, stems are put one by one, for hours; where the next may be is known by the bucket alone.
+        if not names or any(self._list(naming.part_folder(songhash))):
+            return False
+        with translated(f"the bucket {_BUCKET}"):
+            for error in self._client.remove_objects(_BUCKET, map(DeleteObject, names)):
+                raise StorageUnavailable(f"{_BUCKET}/{error.name}: MinIO answers {error.code}")
+        return True
+
+    def _list(self, prefix: str = "") -> Iterator[Object]:
+        with translated(f"the bucket {_BUCKET}"):
+            yield from self._client.list_objects(_BUCKET, prefix, include_user_meta=True)
+
+
+def _orphans(objects: Iterable[Object]) -> list[str]:
+    """Return the names of those among the objects of a song; none while one of them is young."""
+    there = {item.object_name or "": item for item in objects}
+    names = {name for name in there if _OBJECT.fullmatch(name)}
+    for name in there:
+        if songhash := naming.songhash_of_record(name):
+            known = {key.lower(): value for key, value in (there[name].metadata or {}).items()}
+            if naming.NAMED not in known:  # nothing tells what belongs to it
+                return []
+            names -= {f"{songhash}{each}" for each in known[naming.NAMED].split()}
+    old = datetime.now(UTC) - timedelta(seconds=AGE_S)
+    young = any((at := there[name].last_modified) is None or at > old for name in names)
+    return [] if young else sorted(names)

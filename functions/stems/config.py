@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from dotenv import dotenv_values
 
@@ -92,8 +92,12 @@ def _words(value: str) -> tuple[str, ...]:
 
 
 def _redis_url(value: str) -> str:
-    if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+    parts = urlsplit(value)
+    if parts.scheme not in {"redis", "rediss", "unix"}:
         raise ValueError("not a redis:// address")
+    database = "" if parts.scheme == "unix" else parts.path.strip("/")
+    if dict(parse_qsl(parts.query)).get("db", database) not in {"", "0"}:
+        raise ValueError("names another database than 0, which is the one that MinIO writes into")
     return value
 
 

@@ -42,6 +42,9 @@ LINES = {
 # Tags on an upload, the answer of `mc tag list` to "how does my song stand?"
 TAG_STATE, TAG_SONGHASH, TAG_ETAG, TAG_ERROR = "state", "songhash", "etag", "error"
 
+# Metadata of a record: the objects that it names, without their song hash, as a listing of the bucket shows it.
+NAMED = "x-amz-meta-objects"
+
 _SONGHASH = re.compile(r"[0-9a-f]{64}")
 _STEM = re.compile(r"[a-z0-9_]{1,32}")
 

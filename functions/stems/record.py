@@ -67,6 +67,11 @@ class Track:
         """Return the stem in this format, or in the first one there is."""
         return next((s for s in self.stems if s.stem == stem and format in (None, s.format)), None)
 
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """The objects that belong to the track, beside its record."""
+        return (*(stem.object for stem in self.stems), *filter(None, [self.peaks]))
+
     def merged(self, other: "Track") -> "Track":
         """Return this record with the stems of `other`, an older one of the same song and model, kept."""
         mine = {(stem.stem, stem.format) for stem in self.stems}

@@ -26,6 +26,7 @@ from stems.record import Stem, Track
 
 _CHUNK = 1 << 20
 _STREAMED = 16 << 20  # bytes of a stream at a time; S3 takes 10,000 of these
+_NAMED_LIMIT = 1500  # bytes; S3 takes 2,000 of metadata, and a song is not to fail for its own
 _MISSING = frozenset({"NoSuchKey", "NoSuchObject", "NoSuchVersion"})
 _CHANGED = frozenset({"PreconditionFailed"})
 # A tag's value may hold these beside letters and digits, 256 characters at most (S3 API, PutObjectTagging).
@@ -110,9 +111,11 @@ class Storage:
     def put_record(self, track: Track) -> None:
         """Store the track record: from now on the track exists."""
         name, body = naming.record_object(track.songhash), track.to_json()
+        named = " ".join(each.removeprefix(track.songhash) for each in track.objects)
+        metadata: dict[str, Any] = {naming.NAMED: named} if len(named) < _NAMED_LIMIT else {}
         with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
             self._client.put_object(
-                naming.OUTPUT_BUCKET, name, io.BytesIO(body), len(body), content_type="application/json"
+                naming.OUTPUT_BUCKET, name, io.BytesIO(body), len(body), "application/json", metadata
             )
 
     def track(self, songhash: str) -> Track:
@@ -188,8 +191,7 @@ class Storage:
 
     def remove_track(self, track: Track) -> None:
         """Remove a track: first the record, so that from the first moment on there is none."""
-        names = [naming.record_object(track.songhash), *(stem.object for stem in track.stems)]
-        for name in [*names, *filter(None, [track.peaks])]:
+        for name in (naming.record_object(track.songhash), *track.objects):
             with translated(f"{naming.OUTPUT_BUCKET}/{name}"):
                 self._client.remove_object(naming.OUTPUT_BUCKET, name)
 

@@ -30,7 +30,7 @@ SECRET = "a-secret-of-tests"
 # An upload this old is swept up; in life 10 s, so that its notification comes first.
 GRACE_MS = 4_000
 # Stems without a record are removed when they are this old; in life after an hour.
-ORPHAN_S = 60
+ORPHAN_S = 20
 RELAY = (
     "from stems.config import Settings; from stems_relay import orphans, relay, sweep;"
     f"sweep.GRACE_MS = {GRACE_MS}; orphans.AGE_S = {ORPHAN_S}; relay.run(Settings.from_env())"

@@ -4,6 +4,7 @@
 """
 
 import os
+import random
 import wave
 from collections import Counter
 from collections.abc import Iterator
@@ -12,19 +13,24 @@ from pathlib import Path
 
 import pytest
 
+from stems import naming
 from stems.errors import PermanentError
 from stems.options import Options
 from stems.separate import model as models
 from stems.separate.model import Model
 from stems.separate.work import separate_file
 from tests.audio import ffmpeg_bytes
-from tests.hostile.corpus import File, corpus
-from tests.pipeline import Pipeline
+from tests.hostile.corpus import SEED, File, corpus
+from tests.pipeline import Pipeline, samples
 
 SECRET, PORT = "/etc/passwd", 9
 SHARE = int(os.environ.get("STEMS_HOSTILE_SHARE", "9"))
 OPTIONS = Options.from_metadata({"x-amz-meta-stems": "vocals,no_vocals", "x-amz-meta-format": "wav-16"})
 MAX_DURATION_S = 600
+KINDS = (
+    *("empty", "noise", "truncated", "header that lies", "few samples", "NaN, Inf and the like", "playlist"),
+    *("names another file", "archive", "image", "video without sound", "mutated"),
+)
 Table = dict[str, Counter[str]]
 
 
@@ -108,16 +114,38 @@ def test_good_ones_among_them_are_separated(model: Model, tmp_path: Path) -> Non
     assert result.length == 13230
 
 
+def some() -> Iterator[File]:
+    """Yield those that go through the whole pipeline: one of each of twelve kinds, or every ninth file."""
+    if SHARE == 1:
+        yield from files()[::9]
+        return
+    choice = random.Random(SEED)
+    for kind in KINDS:
+        yield choice.choice([file for file in files() if file.kind == kind])
+
+
 def test_some_through_the_whole_pipeline(pipeline: Pipeline, tmp_path: Path) -> None:
-    chosen = files()[:: 40 if SHARE > 1 else 9]
     etags: dict[str, str] = {}
-    for number, file in enumerate(chosen):
+    for number, file in enumerate(some()):
         path = tmp_path / str(number)
         path.write_bytes(file.data)
-        etags[f"hostile/{number}/{file.name}"] = pipeline.put(path, f"hostile/{number}/{file.name}")
+        key = f"hostile/{number} {file.kind}/{file.name}"
+        etags[key] = pipeline.put(path, key)
+    outcomes: Counter[str] = Counter()
     for key, etag in etags.items():
-        tags = pipeline.ended(key, etag, 300)
-        assert tags["state"] == "done" or len(tags["error"]) > 10, (key, tags)
+        state = pipeline.ended(key, etag, 300)["state"]
+        if state == "done":
+            stems = pipeline.done(key, etag)["stems"]
+            assert {len(samples(pipeline.download(stem["url"]))) > 0 for stem in stems} == {True}, key
+        else:
+            job = pipeline.settled(key, etag)
+            assert job["error"].isprintable(), key
+            assert len(job["error"]) > 10, key
+            assert pipeline.get(f"/v1/jobs/{naming.job_id('queue', key, etag)}")["error"] == job["error"]
+        outcomes[state] += 1
+        assert state == "failed" or not any(f" {kind}/" in key for kind in _NEVER), key
+    assert outcomes["done"]
+    assert outcomes["failed"]
     # Nothing of them is left where the worker works.
     left = [path for path in (pipeline.stack.root / "tmp").rglob("*") if path.name in {"upload", "song.f32"}]
     assert not left

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 
 import pytest
+import redis
 
 from stems import config
 from stems.config import Settings
@@ -117,6 +118,22 @@ def test_a_wrong_secret_is_not_shown() -> None:
         Settings.from_env({"STEMS_REDIS_URL": "http://:hunter2@redis"})
     assert str(caught.value) == "STEMS_REDIS_URL=(secret): not a redis:// address"
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("url", ["redis://:pw@h/1", "redis://:p/w@h/0", "rediss://h/0?db=2", "unix:///run/redis?db=1"])
+def test_redis_has_one_database_for_all(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_env({"STEMS_REDIS_URL": url})
+    why = "names another database than 0, which is the one that MinIO writes into"
+    assert str(caught.value) == f"STEMS_REDIS_URL=(secret): {why}"
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:pw@h", "redis://h/", "rediss://h:1/0", "redis://h/1?db=0", "unix:///1", "unix://u:p@/run/x?db=0"]
+)
+def test_addresses_of_redis(url: str) -> None:
+    assert Settings.from_env({"STEMS_REDIS_URL": url}).redis_url == url
+    assert redis.Redis.from_url(url).get_connection_kwargs().get("db", 0) == 0
 
 
 def test_secrets_are_not_in_the_repr() -> None:

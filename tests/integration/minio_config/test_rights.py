@@ -1,6 +1,8 @@
 """Who may do what: each user what he needs, and nothing else."""
 
+import contextlib
 import io
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from minio import Minio, MinioAdmin
+from minio.credentials.providers import AssumeRoleProvider, StaticProvider
 from minio.error import MinioAdminException, S3Error
 
 from tests.integration.minio_config.calls import CALLS, put
@@ -36,14 +40,17 @@ ALLOWED = {
 HASH = "0123456789abcdef" * 4
 # By kind of object in `output`: its name, and who may do what with it.
 KINDS = {
-    "record": (f"{HASH}.json", {"read": "separate tracks uploader", "write": "separate tracks", "remove": "tracks"}),
+    "record": (
+        f"{HASH}.json",
+        {"read": "separate tracks relay uploader", "write": "separate tracks", "remove": "tracks"},
+    ),
     "stem": (
         f"{HASH}-vocals.mp3",
         {"read": "separate tracks uploader", "write": "separate", "remove": "tracks relay"},
     ),
     "waveforms": (
         f"{HASH}-peaks.json",
-        {"read": "separate tracks uploader", "write": "separate tracks", "remove": "tracks relay"},
+        {"read": "separate tracks relay uploader", "write": "separate tracks", "remove": "tracks relay"},
     ),
     "part": (
         f"parts/{HASH}/plan/part-1.json",
@@ -115,6 +122,41 @@ def test_nobody_administrates(server: Server, user: str) -> None:
     for call in calls:
         with pytest.raises(MinioAdminException, match="AccessDenied"):
             call()
+
+
+# With more than the user has, and with nothing said.
+WISHES = (
+    None,
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "arn:aws:s3:::*"}]},
+)
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_a_key_for_a_while_can_do_nothing(server: Server, user: str) -> None:
+    """MinIO gives one to every user, for a week, and takes it although the user's secret was changed since."""
+    for wish in WISHES:
+        policy = json.dumps(wish) if wish else None
+        sts = f"http://{server.endpoint}"
+        lent = AssumeRoleProvider(sts_endpoint=sts, access_key=user, secret_key=SECRETS[user], policy=policy).retrieve()
+        client = Minio(
+            server.endpoint, lent.access_key, lent.secret_key, lent.session_token, secure=False, region="us-east-1"
+        )
+        for bucket in ("queue", "output"):
+            allowed = []
+            for name, call in CALLS.items():
+                with contextlib.suppress(S3Error):
+                    call(server, client, bucket)
+                    allowed.append(name)
+            assert not allowed, bucket
+        admin = MinioAdmin(
+            endpoint=server.endpoint,
+            credentials=StaticProvider(lent.access_key, lent.secret_key, lent.session_token),
+            secure=False,
+        )
+        with pytest.raises(MinioAdminException, match="AccessDenied"):
+            admin.info()
+        with pytest.raises(MinioAdminException, match="AccessDenied"):
+            admin.add_service_account(access_key="intruder", secret_key="intruder-secret")
 
 
 def test_strangers_can_do_nothing(server: Server) -> None:
