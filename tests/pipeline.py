@@ -30,13 +30,16 @@ RATE_HZ = 44100
 
 
 def wait_for(what: str, look: Callable[[], T | None], deadline_s: float = 60) -> T:
-    """Return what `look` finds, asking until it finds something; fail after `deadline_s` seconds."""
+    """Return what `look` finds, asking until it finds something; fail after `deadline_s` seconds.
+
+    What may take long is asked for less often: on a cluster, each look is a request through a forwarded port.
+    """
     deadline = time.monotonic() + deadline_s
     while time.monotonic() < deadline:
         found = look()
         if found:
             return found
-        time.sleep(0.02)
+        time.sleep(max(0.02, deadline_s / 3000))
     raise AssertionError(f"waited {deadline_s:g} s for {what}")
 
 
@@ -161,8 +164,9 @@ class Hands:
             return bytes(answer.read())
 
     def _open(self, path: str) -> Any:
-        token = {"Authorization": f"Bearer {self.settings.token}"} if self.settings.token else {}
-        request = urllib.request.Request(self.settings.tracks_url + path, headers=token)
+        request = urllib.request.Request(self.settings.tracks_url + path)
+        if self.settings.token:  # which is for the REST function alone: a presigned address says itself who may read
+            request.add_unredirected_header("Authorization", f"Bearer {self.settings.token}")
         return urllib.request.urlopen(request, timeout=30)
 
     def refused(self) -> list[str]:

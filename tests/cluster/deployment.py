@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -131,16 +133,26 @@ class Service(Hands):
     def separations(self, key: str) -> tuple[int, int]:
         """Return how often the separation of a song was begun and ended, by the word of the function."""
 
+        lines = self._log()
+        begun, ended = (
+            sum(f" {word} key={key} job=" in line for line in lines) for word in ("separating", "separated")
+        )
+        return begun, ended
+
+    def parts(self, key: str) -> Counter[str]:
+        """Return how often each part of a song was begun, by the word of the function."""
+        told = (line.partition(f" making a part key={key} job=")[2] for line in self._log())
+        return Counter(found[1] for text in told if (found := re.search(r" part=(\S+)", text)))
+
+    def _log(self) -> list[str]:
+        """Return the newest lines of all parts of the service, waiting for Redis."""
+
         def look() -> list[str]:
             with contextlib.suppress(redis.RedisError):
                 return self.redis.lrange(naming.LOG_TAIL, 0, -1)  # type: ignore[return-value]
             return []
 
-        lines = wait_for("the log in Redis", look)
-        begun, ended = (
-            sum(f" {word} key={key} job=" in line for line in lines) for word in ("separating", "separated")
-        )
-        return begun, ended
+        return wait_for("the log in Redis", look)
 
     def in_the_middle(self, key: str, etag: str, deadline_s: float = 300) -> None:
         """Wait until a song is being separated, which a pod may have to be started for."""

@@ -1,64 +1,78 @@
-"""Songs that are long for a pod's memory, for the settings, and for a request."""
+"""Songs made in parts, as they are long for a request; long for the settings; whole ones that outlive their request."""
 
 import json
-import threading
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
+import numpy as np
 import pytest
 
+from stems import naming
 from tests.cluster.conftest import Say
 from tests.cluster.deployment import ONCE, Service
+from tests.cluster.inside import Inside
 from tests.cluster.songs import lasting
-from tests.cluster.space import Space
-from tests.pipeline import wait_for
+from tests.cluster.watch import Watch
+from tests.pipeline import samples, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-LIMIT_MIB = 1024
-# Control groups in their second and first version: what programs hold, without the page cache, and the most of both.
-HELD = "cd /sys/fs/cgroup; grep -E '^anon ' memory.stat 2>/dev/null || grep -E '^rss ' memory/memory.stat"
-PEAK = "cd /sys/fs/cgroup; cat memory.peak 2>/dev/null || cat memory/memory.max_usage_in_bytes"
+LIMIT_MIB = 1280
+MAX_SCALE = 3
+# As size/kustomization.yaml has it.
+PART_S = 150
 
 
-@dataclass
-class Memory:
-    """What the pod of a song was seen to hold, in MiB."""
-
-    held: float = 0
-    with_cache: float = 0
-
-    def look(self, space: Space, pod: str) -> None:
-        inside = ("exec", pod, "-c", "separate", "--", "sh", "-c")
-        self.held = max(self.held, int(space.kubectl(*inside, HELD).split()[1]) / 2**20)
-        self.with_cache = max(self.with_cache, int(space.kubectl(*inside, PEAK)) / 2**20)
-
-
-def test_twenty_minutes_fit_into_the_memory_of_a_pod(service: Service, tmp_path: Path, say: Say) -> None:
+def test_twenty_minutes_in_parts_over_three_pods(service: Service, tmp_path: Path, say: Say) -> None:
     service.settle()
     key = "twenty minutes.mp3"
-    etag = service.put(lasting(tmp_path / key, 1200), key)
-    wait_for("the song to be in work", lambda: service.job(key, etag).get("started_ms"), 300)
-    pod, memory, ended = service.space.pod("separate"), Memory(), threading.Event()
+    path = lasting(tmp_path / key, 8 * PART_S)
+    with Watch(service.space, "separate") as pods:
+        with Inside(service.space) as inside:
+            started = monotonic()
+            track = service.done(key, service.put(path, key), 1500)
+            seconds = monotonic() - started
+        service.idle()
+    say(f"a song of {track['duration_s'] / 60:.0f} minutes after {seconds:.0f} s: {track['stages_s']}")
+    say(f"pods over time:\n{pods.table()}\nand what each made:\n{inside.table(key)}")
+    assert len(inside.parts(key)) == pods.most() == MAX_SCALE
+    begun = service.parts(key)
+    assert len(begun) >= 8 + len(track["stems"])  # the stems are joined each by itself
+    assert begun.total() == len(begun)
+    assert service.separations(key) == (0, 1)
+    assert all(100 < seen.held < LIMIT_MIB and seen.restarts == 0 for seen in inside.pods.values()), inside.pods
+    assert_whole(service, track, path)
 
-    def look() -> None:
-        while not ended.wait(3):
-            memory.look(service.space, pod)
 
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
+def test_a_pod_killed_in_the_middle_costs_its_part(service: Service, tmp_path: Path, say: Say) -> None:
+    key = "killed in parts.mp3"
+    path = lasting(tmp_path / key, 6 * PART_S)
+    with Watch(service.space, "separate") as pods, Inside(service.space) as inside:
+        started = monotonic()
+        etag = service.put(path, key)
+        pod = wait_for("a pod at its second part", lambda: inside.busiest(key, 2), 300)
+        service.space.kill(pod)
+        killed = monotonic() - started
         track = service.done(key, etag, 1500)
-    finally:
-        ended.set()
-        looking.join()
-    (status,) = (each for each in service.space.pods("separate") if each["metadata"]["name"] == pod)
-    say(
-        f"a song of {track['duration_s'] / 60:.0f} minutes: {track['stages_s']}, memory held {memory.held:.0f} MiB at "
-        f"most of {LIMIT_MIB}, with the page cache, which gives way, {memory.with_cache:.0f} MiB"
-    )
-    assert all(each["restartCount"] == 0 for each in status["status"]["containerStatuses"])
-    assert 100 < memory.held < LIMIT_MIB
-    assert service.separations(key) == ONCE
+    begun = service.parts(key)
+    again = begun - Counter({*begun})
+    say(f"{pod} killed after {killed:.0f} s; begun again: {[*again.elements()]} of {len(begun)}")
+    say(f"pods over time:\n{pods.table()}\nand what each made:\n{inside.table(key)}")
+    assert again.total() <= 1
+    assert service.separations(key) == (0, 1)
+    assert_whole(service, track, path)
+
+
+def assert_whole(service: Service, track: dict[str, Any], path: Path) -> None:
+    """Assert that a divided song's stems are as long as it is, to the sample, and that nothing is left of its parts."""
+    length = len(samples(path.read_bytes()))
+    for stem in track["stems"]:
+        sound = samples(service.download(f"/v1/tracks/{track['songhash']}/{stem['stem']}"))
+        assert len(sound) == length, stem
+        assert all(np.abs(part).max() > 0.001 for part in np.array_split(sound, 8)), stem
+    left = service.s3.list_objects(naming.OUTPUT_BUCKET, naming.PARTS_FOLDER, recursive=True)
+    assert [each.object_name for each in left] == []
 
 
 def test_longer_than_allowed_is_refused_once_and_says_why(service: Service, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_a_cold_start(service: Service, tmp_path: Path, say: Say) -> None:
     )
     etag = service.put(lasting(tmp_path / "warm.mp3", 20), "warm.mp3")
     put = monotonic()
-    wait_for("the next one", lambda: service.job("warm.mp3", etag).get("started_ms"), 300)
+    wait_for("the next one", lambda: service.job("warm.mp3", etag).get("started_ms"))
     begun = monotonic()
     say(f"warm: in work {begun - put:.2f} s after the put")
     service.done("warm.mp3", etag, 300)
