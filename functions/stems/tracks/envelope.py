@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 _CHUNK = 64 * 1024
 _REST_LIMIT = 64 * 1024  # bytes of everything but the file
-_PLAIN = re.compile(rb'[^"\\]+')
-_ESCAPE = re.compile(rb"\\(?:[^u]|u[0-9A-Fa-f]{4})", re.DOTALL)
+# Of a string, as much as is there.
+_TEXT = re.compile(rb'(?:[^"\\]++|\\(?:[^u]|u[0-9A-Fa-f]{4}))++', re.DOTALL)
 _ESCAPE_LENGTH = 6
 _BLANKS = b" \t\r\n"
 
@@ -85,16 +85,14 @@ class _Reader:
             if not self._inside:
                 at = self._around(data, at)
                 continue
-            if match := _PLAIN.match(data, at):
-                self._decoder.feed(match[0])
+            if match := _TEXT.match(data, at):
+                self._decoder.feed(self._plain(match[0]))
             elif data[at : at + 1] == b'"':
                 self._inside = False
                 self.rest += b'"'
                 self._decoder.end()
                 at += 1
                 continue
-            elif match := _ESCAPE.match(data, at):
-                self._decoder.feed(self._character(match[0]))
             elif len(data) - at < _ESCAPE_LENGTH:
                 return data[at:]
             else:
@@ -102,11 +100,15 @@ class _Reader:
             at = match.end()
         return b""
 
-    def _character(self, escape: bytes) -> bytes:
+    def _plain(self, text: bytes) -> bytes:
+        """Return what stands in a piece of a string, without escapes."""
+        if b"\\" not in text:
+            return text
         try:
-            return str(json.loads(b'"%s"' % escape)).encode(errors="replace")
-        except ValueError:
-            raise Malformed(f"not JSON: {escape!r} in {self._field}") from None
+            # Not strict: line ends may stand as they are. What is not ASCII is no base64, whatever it is read as.
+            return str(json.loads(f'"{text.decode("latin-1")}"', strict=False)).encode(errors="replace")
+        except ValueError as error:
+            raise Malformed(f"not JSON: {error} in {self._field}") from None
 
     def _around(self, data: bytes, at: int) -> int:
         """Take bytes up to the beginning of the file or the end of the piece; return where it went on from."""
