@@ -78,14 +78,18 @@ return 'divided'
 # KEYS: part hash, delivering set, PARTS, PARTS_LATER, ATTEMPTS, DEAD, job hash of the song, the song's parts; for each
 # message its hash and its line. ARGV: part, delivery (empty: whichever it is), state (done, gone, failed or
 # waiting), delay_ms (empty: to its place), refund, error, song; for each message its id, key and record.
-# Returns the state entered; stale where the part was taken over, or entered anew, or its song wants it no more.
+# Returns the state entered; stale where the part was taken over, or entered anew, or its song wants it no more. One
+# that was entered anew may be delivered by another relay by then: this one holds it no more.
 SETTLE_PART = (
     _NOW
     + ENDED
     + """
 local id, delivery, state, delay, error, song = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6], ARGV[7]
-local current, place = unpack(redis.call('HMGET', KEYS[1], 'delivery', 'since_ms'))
-if current and delivery ~= '' and delivery ~= current then return 'stale' end
+local current, place, relay = unpack(redis.call('HMGET', KEYS[1], 'delivery', 'since_ms', 'relay'))
+if current and delivery ~= '' and delivery ~= current then
+  if not relay or KEYS[2] ~= 'stems:delivering:' .. relay then redis.call('SREM', KEYS[2], id) end
+  return 'stale'
+end
 if not current and delivery ~= '' and redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('SREM', KEYS[2], id)
   return 'stale'

@@ -207,6 +207,24 @@ def test_a_part_that_is_gone_sends_its_song_back_at_once(stack: Stack) -> None:
     in_line(stack, act)
 
 
+def test_an_answer_to_a_part_that_another_relay_has_by_now_leaves_nothing(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        await division(one, divided(*NAMES[:2]))
+        first, second = await part(one), await part(two)
+        assert await two.settle(second, "gone") == "gone"
+        await division(two, divided(NAMES[0]))
+        anew = await part(two)
+        assert anew.message == first.message
+        assert await one.settle(first, "done") == "stale"
+        assert stack.redis.keys("stems:delivering:*") == [naming.delivering_key("two")]
+        assert await two.settle(first, "done") == "stale"  # its own delivery is not over with one before it
+        assert await two.settle(anew, "done") == "done"
+        assert (left(stack), stack.redis.keys("stems:delivering:*")) == ([], [])
+
+    in_line(stack, act)
+
+
 def test_a_divided_song_that_is_cancelled_leaves_nothing_in_line(stack: Stack) -> None:
     async def act(one: Inbox, two: Inbox) -> None:
         await one.claim(upload())
