@@ -6,6 +6,7 @@ import pytest
 
 from tests.faults.stack import ATTEMPTS, Stack
 from tests.programs import need
+from tests.servers import until
 
 
 @pytest.fixture(scope="package")
@@ -21,3 +22,5 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def calm(stack: Stack) -> Iterator[None]:
     yield
     stack.calm()
+    until(stack.redis.ping)
+    assert not stack.refused(), "events/users.conf allows less than the parts need"

@@ -82,6 +82,7 @@ class Schedule:
         begun = self._count("separating", "key", since) + self._count("making a part", "key", since, "part")
         ended = self._count("separated", "songhash", since)
         outcome.problems += self._too_often(begun)
+        outcome.problems += (f"Redis refused {each}" for each in self.stack.refused())
         outcome.songs, outcome.doubled = (
             len(self.uploader.accepted),
             sum(count - 1 for count in ended.values() if count > 1),

@@ -23,7 +23,7 @@ from botocore.config import Config
 from tests.faults.part import Part
 from tests.programs import CHECKOUT
 from tests.proxy import PASS, Proxy
-from tests.servers import free_port, minio_command, redis_command, until
+from tests.servers import DURABLE, REDIS_USERS, free_port, guarded_redis, minio_command, redis_url, refused, until
 
 USERS = ("separate", "tracks", "relay", "uploader")
 SECRET = "a-secret-of-tests"
@@ -73,7 +73,7 @@ class Stack:
             **{f"{part}-redis": Proxy(store) for part in ("relay1", "relay2", "worker1", "worker2")},
             **{f"{part}-minio": Proxy(minio) for part in ("relay1", "relay2", "worker1", "worker2")},
         }
-        self.redis: Any = redis.Redis(port=store, decode_responses=True, socket_timeout=2)
+        self.redis: Any = redis.Redis.from_url(redis_url("admin", store), decode_responses=True, socket_timeout=2)
         self.disks = {name: folder / f"tmp-{name}" for name in ("worker1", "worker2")}
         self.small_disks = False
         self.parts = {part.name: part for part in self._make()}
@@ -120,13 +120,14 @@ class Stack:
         return f"http://127.0.0.1:{self.ports['tracks']}"
 
     def environ(self, user: str, *, s3: int = 0, store: int = 0) -> dict[str, str]:
-        """Return the settings of a part or a person; ports: of the proxies that it goes through."""
+        """Return the settings of a part or a person, who is `admin` to Redis; ports: of the proxies on its way."""
+        known = user if user in REDIS_USERS else "admin"
         return {
             **self._settings,
             "STEMS_S3_ENDPOINT": f"http://127.0.0.1:{s3 or self.ports['minio']}",
             "STEMS_S3_ACCESS_KEY": user,
             "STEMS_S3_SECRET_KEY": SECRET,
-            "STEMS_REDIS_URL": f"redis://127.0.0.1:{store or self.ports['redis']}/0",
+            "STEMS_REDIS_URL": redis_url(known, store or self.ports["redis"]),
             "STEMS_URL": self.tracks_url,
             "K_SINK": f"http://127.0.0.1:{self.proxies['sink'].port}/",
         }
@@ -157,6 +158,12 @@ class Stack:
                     except ValueError:  # killed in the middle of a word
                         continue
 
+    def refused(self) -> list[str]:
+        """Return what Redis has refused to its users since it started, or since this was asked."""
+        found = refused(self.redis)
+        self.redis.acl_log_reset()
+        return found
+
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Hold everything down in the block."""
@@ -169,11 +176,10 @@ class Stack:
         self.ready()
 
     def _make(self) -> Iterator[Part]:
-        for folder in ("redis", "minio", *(disk.name for disk in self.disks.values())):
+        for folder in ("minio", *(disk.name for disk in self.disks.values())):
             (self.folder / folder).mkdir()
-        durable = ["--dir", str(self.folder / "redis"), "--appendonly", "yes", "--appendfsync", "always"]
-        durable += ["--maxmemory-policy", "noeviction"]
-        yield self._part("redis", redis_command(self.ports["redis"], *durable), {})
+        settings = (*DURABLE, "appenddirname redis", "maxmemory-policy noeviction")
+        yield self._part("redis", *guarded_redis(self.folder, self.ports["redis"], *settings))
         yield self._part("minio", minio_command(self.ports["minio"], self.folder / "minio"), self._minio_environ())
         for name in ("relay1", "relay2"):
             ports = {"s3": self.proxies[f"{name}-minio"].port, "store": self.proxies[f"{name}-redis"].port}
@@ -192,6 +198,7 @@ class Stack:
     def _minio_environ(self) -> dict[str, str]:
         address = f"127.0.0.1:{self.proxies['minio-redis'].port}"
         notify = {"ENABLE": "on", "ADDRESS": address, "KEY": "stems:notifications", "FORMAT": "access"}
+        notify |= {"USER": "minio", "PASSWORD": "minio-password"}
         environ = {f"MINIO_NOTIFY_REDIS_{k}_{target}": v for target in ("FAST", "DURABLE") for k, v in notify.items()}
         environ["MINIO_NOTIFY_REDIS_QUEUE_DIR_DURABLE"] = str(self.folder / "events")
         root = {"MINIO_ROOT_USER": "root", "MINIO_ROOT_PASSWORD": SECRET}

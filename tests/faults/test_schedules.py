@@ -7,6 +7,8 @@ from tests.faults.schedule import Outcome, Schedule
 from tests.faults.stack import Stack
 from tests.faults.table import table
 
+# A schedule that waits in vain is to say what for.
+pytestmark = pytest.mark.timeout(900)
 _NAMES = [fault.name for fault in FAULTS]
 SEEDS = {
     name: _NAMES.index(name)

@@ -124,6 +124,7 @@ def some() -> Iterator[File]:
         yield choice.choice([file for file in files() if file.kind == kind])
 
 
+@pytest.mark.timeout(900)  # on a busy machine twelve songs take longer than one test may
 def test_some_through_the_whole_pipeline(pipeline: Pipeline, tmp_path: Path) -> None:
     etags: dict[str, str] = {}
     for number, file in enumerate(some()):
