@@ -9,17 +9,24 @@ random() {
     od -An -N16 -tx1 /dev/urandom | tr -d ' \n'
 }
 
+# value NAME FILE: what the file gives it
+value() {
+    sed -nE "s/^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*=[[:space:]]*//p" "$2" 2>/dev/null | tr -d '\r' | tail -n 1
+}
+
 # fill FILE NAME...: a random value for each name that the file lacks
 fill() {
     case $target in *.env) file=$target ;; *) file=$target/$1 ;; esac
     shift
     missing=
     for name; do
-        grep -Eqs "^[[:space:]]*(export[[:space:]]+)?$name[[:space:]]*=" "$file" || missing="$missing $name"
+        [ -n "$(value "$name" "$file")" ] || missing="$missing $name"
     done
     [ -n "$missing" ] || return 0
+    [ ! -e "$file" ] || cp -p "$file" "$file.new" # with its rights
     {
-        [ ! -e "$file" ] || awk 1 "$file" # its last line may have no end
+        # Without names that have no value; awk, as the last line may have no end.
+        [ ! -e "$file" ] || grep -Ev "^[[:space:]]*(export[[:space:]]+)?($(echo $missing | tr ' ' '|'))[[:space:]]*=" "$file" | awk 1
         for name in $missing; do
             case $name in
                 *CALLBACK_SECRET) echo "$name=whsec_$(random)" ;;
@@ -27,7 +34,7 @@ fill() {
             esac
         done
     } >"$file.new"
-    mv "$file.new" "$file"
+    mv "$file.new" "$(readlink -f "$file" 2>/dev/null || echo "$file")"
     echo "$file: written:$missing" >&2
 }
 
@@ -43,7 +50,7 @@ case $target in *.env) exit ;; esac
 # The file that knows who may do what, and the token of the one it begins with.
 if [ ! -e "$target/tokens" ]; then
     fill token.env STEMS_TOKEN
-    token=$(sed -n s/^STEMS_TOKEN=//p "$target/token.env")
+    token=$(value STEMS_TOKEN "$target/token.env")
     digest=$(printf %s "$token" | { sha256sum || shasum -a 256; } 2>/dev/null | cut -d' ' -f1)
     echo "admin admin $digest" >"$target/tokens"
     echo "$target/tokens: written" >&2

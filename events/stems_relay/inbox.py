@@ -11,7 +11,7 @@ import redis.asyncio as aredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from stems import naming
+from stems import lease, naming
 from stems.contract import Upload, is_new_object, records
 from stems.division import Divided, Wanted
 from stems.errors import BadNotification
@@ -25,7 +25,6 @@ from stems_relay.parts import Parts
 # How long BLMOVE waits; the client's own timeout must be longer.
 _BLOCK_S = 2.0
 _BATCH = 100
-_HOLD_MS = 5000
 # Fewer than songs may be in flight: who finds none free waits for one.
 _CONNECTIONS = 16
 # A notification has some kilobytes. What is longer is none, and costs the memory of all who look at the dead letters.
@@ -92,6 +91,7 @@ class Inbox:
         self._settle = Batch(self._redis, scripts.SETTLE)
         self._bury = self._redis.register_script(scripts.BURY)
         self._beat = self._redis.register_script(scripts.BEAT)
+        self._let_go = self._redis.register_script(lease.RELEASE)
         self._parts = Parts(self._redis, self._delivering)
 
     async def close(self) -> None:
@@ -237,10 +237,15 @@ class Inbox:
         answer: Awaitable[Any] = self._redis.set(naming.SWEEP_LOCK, self.name, nx=True, px=max(1, int(every_s * 1000)))
         return bool(await answer)
 
-    async def hold(self, songhash: str) -> bool:
-        """Take the lease on a song for a moment, and leave it to expire; False when somebody works on the song."""
-        answer: Awaitable[Any] = self._redis.set(naming.lease_key(songhash), self.name, nx=True, px=_HOLD_MS)
+    async def hold(self, songhash: str, seconds: float) -> bool:
+        """Take the lease on a song for so long; False when somebody works on the song."""
+        key = naming.lease_key(songhash)
+        answer: Awaitable[Any] = self._redis.set(key, self.name, nx=True, px=int(seconds * 1000))
         return bool(await answer)
+
+    async def let_go(self, songhash: str) -> None:
+        """Give the lease back, if it has not expired."""
+        await self._let_go(keys=[naming.lease_key(songhash)], args=[self.name])
 
 
 def _message(job: str, record: Any) -> Message:

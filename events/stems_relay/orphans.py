@@ -7,6 +7,7 @@ another model, whose stems had other names. Readers never see them, but they tak
 
 import asyncio
 import re
+import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -17,12 +18,16 @@ from minio.deleteobjects import DeleteObject
 from stems import naming
 from stems.config import Settings
 from stems.errors import StorageUnavailable
+from stems.options import FORMATS
 from stems.storage import client, translated
 from stems_relay.inbox import Inbox
 
 # Longer than any delivery: until then, its worker may be about to write the record.
 AGE_S = 3600.0
-_OBJECT = re.compile(r"[0-9a-f]{64}-[a-z0-9_]+\.[a-z0-9]+")
+# Removing takes 30 s at the most: half of it.
+_HOLD_S = 60.0
+# Of ours: what others put beside a song is theirs.
+_OBJECT = re.compile(rf"[0-9a-f]{{64}}-([a-z0-9_]+\.({'|'.join(FORMATS)})|peaks\.json)")
 _BUCKET = naming.OUTPUT_BUCKET
 
 
@@ -36,9 +41,11 @@ class Orphans:
         """Remove what nobody works on; return the number of songs. Raises StorageUnavailable or a Redis error."""
         found, count = self._find(), 0
         while songhash := await asyncio.to_thread(next, found, None):
+            until = time.monotonic() + _HOLD_S / 2
             # Whoever begins with this very song meanwhile is told to come again.
-            if await inbox.hold(songhash):
-                count += await asyncio.to_thread(self._remove, songhash)
+            if await inbox.hold(songhash, _HOLD_S):
+                count += await asyncio.to_thread(self._remove, songhash, until)
+                await inbox.let_go(songhash)
         return count
 
     def _find(self) -> Iterator[str]:
@@ -48,11 +55,14 @@ class Orphans:
             if _orphans(objects):
                 yield songhash
 
-    def _remove(self, songhash: str) -> bool:
-        """Remove those of a song, looking anew: since it was found, somebody may have made it."""
-        names = _orphans(self._list(songhash))
+    def _remove(self, songhash: str, until: float) -> bool:
+        """Remove those of a song, looking anew: since it was found, somebody may have made it. Not after `until`."""
         # Of a song in parts, stems are put one by one, for hours; where the next may be is known by the bucket alone.
-        if not names or any(self._list(naming.part_folder(songhash))):
+        # Its parts go after its record came: where none are there, what is listed next has the record.
+        if any(self._list(naming.part_folder(songhash))):
+            return False
+        names = _orphans(self._list(songhash))
+        if not names or time.monotonic() > until:
             return False
         with translated(f"the bucket {_BUCKET}"):
             for error in self._client.remove_objects(_BUCKET, map(DeleteObject, names)):

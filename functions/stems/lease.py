@@ -28,7 +28,7 @@ end
 return 0
 """
 
-_RELEASE = """
+RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
@@ -52,7 +52,7 @@ def held(client: redis.Redis, identity: str, lease_s: float) -> Iterator[None]:
         stopped.set()
         renewal.join()
         try:
-            client.eval(_RELEASE, 1, key, token)
+            client.eval(RELEASE, 1, key, token)
         except redis.RedisError as error:
             _log.warning("the lease is left to expire: %s", error)
 

@@ -110,15 +110,15 @@ class Tokens:
             if stamp == self._seen:
                 return
             try:
-                text = self._path.read_text() if stamp else None
+                read = self._path.read_bytes() if stamp else None
             except OSError as error:  # there, and not to be read just now: at the next request again
                 _log.error("the tokens stay as they were: %s: %s", self._path, error)
                 return
             self._seen = stamp
             try:
-                if text is None:
+                if read is None:
                     raise ValueError("the file is gone")
-                self._tokens = parse(text)
+                self._tokens = parse(read.decode())
                 _log.info("%d tokens are read from %s", len(self._tokens), self._path)
             except ValueError as error:
                 _log.error("the tokens stay as they were: %s: %s", self._path, error)

@@ -37,12 +37,14 @@ class Tree:
             self.peak_mib = max(self.peak_mib, _resident_mib(self._pid))
 
 
-def _resident_mib(pid: int) -> float:
+def _resident_mib(pid: int, parents: str = "") -> float:
     """Return what the tree of `pid` holds now; a process that ends meanwhile counts for nothing."""
     process = Path(f"/proc/{pid}")
     try:
-        held = int((process / "statm").read_text().split()[1]) * _PAGE
+        statm = (process / "statm").read_text()
         children = " ".join(file.read_text() for file in process.glob("task/*/children")).split()
     except OSError:
         return 0.0
-    return held / 2**20 + sum(map(_resident_mib, map(int, children)))
+    if statm == parents:  # between vfork and exec: the very memory of the parent
+        return 0.0
+    return int(statm.split()[1]) * _PAGE / 2**20 + sum(_resident_mib(int(child), statm) for child in children)

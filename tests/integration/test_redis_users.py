@@ -46,7 +46,9 @@ CALLS: dict[str, set[str]] = {
     "ZADD stems:waiting 1 x": {"relay", "tracks"},
     "ZADD stems:callbacks 1 x": {"relay"},
     "ZREM stems:dead x": {"relay", "tracks"},
-    f"HGETALL stems:job:{ID}": {"tracks"},
+    f"HGETALL stems:job:{ID}": {"relay", "tracks"},  # of the relay: `stems dead`, in its container
+    "ZREVRANGE stems:dead 0 -1": {"relay", "tracks"},
+    f"ZRANK stems:waiting {ID}": {"relay", "tracks"},
     f"HMGET stems:job:{ID} state": {"relay", "separate", "tracks"},
     f"HSET stems:job:{ID} state done": {"relay", "separate", "tracks"},
     f"HDEL stems:job:{ID} state": {"relay", "tracks"},

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 
 from stems.config import CLOSE, EXACT, FAST
 from stems.errors import BadOptions, ModelUnavailable
-from stems.separate import kernels, libraries, memory
+from stems.separate import kernels, memory
 from stems.separate.device import Device
 from stems.separate.hybrid import Hybrid, Types
 
@@ -125,7 +125,7 @@ class Model:
     def at_once(self) -> int:
         """Return how many segments to compute at a time at most, each by its share of the cores.
 
-        Our kernels compute a segment in one thread, so it takes one for each core; each costs 173 MiB. By torch, two of
+        Our kernels compute a segment in one thread, so it takes one for each core; each costs 180 MiB. By torch, two of
         a Hybrid leave less of two cores idle than one does, in its thousands of small steps: 2.3 s a segment instead of
         2.9. Other networks take too much memory for that: `demo` 1.4 GiB, and it gains nothing.
         """
@@ -159,7 +159,7 @@ def load(name: str, folder: Path, precision: str = EXACT, device: Device | None 
     """
     if not _NAME.fullmatch(name):
         raise BadOptions(f"model {name!r}: a name has only letters, digits, '_' and '-'")
-    libraries.release()
+    kernels.release()
     model = _prepared(replace(_find(name, folder), device=device or Device()), precision)
     if model.in_blocks:
         # Not for others: `demo` would come to more than 1 GiB after some songs.

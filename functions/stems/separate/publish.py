@@ -55,7 +55,7 @@ class Publisher:
             track = track.merged(replace(before, stems=there))
         track = replace(track, peaks=self._put_peaks(folder, track, done, before))
         self._check(done.upload.job)
-        for stem in done.stems:
+        for stem in track.stems:
             if not self._storage.has(stem.object, stem.etag):  # after a long pause: they counted as orphans
                 raise StorageUnavailable(f"{stem.object} is not there any more")
         self._storage.put_record(track)

@@ -54,7 +54,13 @@ def emptied(stack: Stack) -> Iterator[None]:
 @pytest.fixture
 def output(stack: Stack) -> set[str]:
     """Return what is in the bucket and is to stay."""
-    others = {"readme.txt", f"{'a' * 63}-bass.mp3", naming.record_object(OLD), f"{naming.part_folder(IN_PARTS, 'p')}0"}
+    others = {
+        "readme.txt",
+        f"{DONE}-lyrics.txt",
+        f"{'a' * 63}-bass.mp3",
+        naming.record_object(OLD),
+        f"{naming.part_folder(IN_PARTS, 'p')}0",
+    }
     alive = {*stems(DONE), *stems(IN_WORK), *stems(OLD), *stems(OLD, format="flac"), *stems(IN_PARTS), *stems(ANEW)}
     put(stack, *others, *alive)
     stack.redis.set(naming.lease_key(IN_WORK), "a worker's")
@@ -73,10 +79,12 @@ def test_what_was_made_since_the_listing_stays(stack: Stack, sink: Sink) -> None
     """The song is made between the listing and the removal, while the relay asks Redis whether somebody is at it."""
 
     class Slow:
-        async def hold(self, songhash: str) -> bool:
+        async def hold(self, songhash: str, seconds: float) -> bool:
             put(stack, *stems(ORPHAN))
             record(stack, ORPHAN)
             return True
+
+        async def let_go(self, songhash: str) -> None: ...
 
     put(stack, *stems(ORPHAN))
     orphans = Orphans(Settings.from_env(stack.environ))

@@ -63,6 +63,12 @@ def moments(x: torch.Tensor) -> tuple[float, float]:
     return found[0], found[1]
 
 
+def release() -> None:
+    """Let go of pages of libraries that were read but once, to load them (`libraries.h`); nothing without kernels."""
+    if usable(torch.float32):
+        _function("stems_release")()
+
+
 def address(tensor: torch.Tensor, dtype: torch.dtype | None = None) -> Any:
     """Return where the numbers of a tensor begin.
 
