@@ -177,8 +177,9 @@ def test_tokens_come_and_go_without_a_restart(guarded: Guarded) -> None:
         problem(guarded.stack.get("/v1/queue", headers), 401)
         file.write_text(f"{before}{token.line}\n")
         assert guarded.stack.get("/v1/queue", headers).status == 200
-        file.write_text("nonsense\n")
-        assert guarded.stack.get("/v1/queue", headers).status == 200
+        for text in (b"nonsense\n", "# für alle\n".encode("latin-1")):
+            file.write_bytes(text)
+            assert guarded.stack.get("/v1/queue", headers).status == 200
         until(lambda: "the tokens stay as they were" in (guarded.stack.folder / "tracks.log").read_text())
         file.unlink()
         assert guarded.stack.get("/v1/queue", headers).status == 200
