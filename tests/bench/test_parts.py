@@ -4,6 +4,7 @@ LONG_MIN=180: ten short songs behind one of three hours, instead of five minutes
 instead of one.
 """
 
+import hashlib
 import os
 import resource
 import statistics
@@ -30,6 +31,8 @@ from stems_local.stack import Stack
 from tests.bench.machine import machine
 from tests.bench.test_separate import NAME, weights
 from tests.cluster.songs import lasting
+from tests.conftest import QUICK
+from tests.integration.test_long import Long, kill
 from tests.minio_server import SECRETS, Server, minio
 from tests.pipeline import Pipeline, wait_for
 
@@ -194,6 +197,30 @@ def test_who_waits(tmp_path: Path, programs: Programs) -> None:
         stages_s = two.hands.done(long.name, etag, 7200)["stages_s"]
         print(f"    done after {time.monotonic() - started:.0f} s: {stages_s}")
         wait_for("the end of its parts", lambda: not [*two.hands.s3.list_objects("output", "parts/", recursive=True)])
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(7200)
+def test_an_hour_in_requests_of_a_minute(tmp_path: Path, programs: Programs) -> None:
+    print(f"\n{machine()}\nmodel untrained; 60 min in parts of 5, 60 s for a request; killed in a part, Redis emptied")
+    own = {"STEMS_PART_S": "300", "STEMS_DELIVERY_TIMEOUT_S": "60", "STEMS_LOG_LEVEL": "INFO"}
+    stack = Stack(tmp_path / "hour", programs, QUICK | own)
+    stack.start()
+    hands = Long(stack)
+    try:
+        path, started = lasting(tmp_path / "hour.mp3", 3600), time.monotonic()
+        songhash = hashlib.sha256(path.read_bytes()).hexdigest()
+        etag = hands.put(path, path.name)
+        wait_for("a third of the parts", lambda: hands.there(songhash) >= 4, 1200)
+        kill(stack.pid("pipeline:separate"))
+        wait_for("half of the parts", lambda: hands.there(songhash) >= 6, 1200)
+        hands.redis.flushall()
+        track = hands.done(path.name, etag, 3600)
+        print(f"  there after {time.monotonic() - started:.0f} s: {track['stages_s']}")
+        print(f"  how often each part was begun: {sorted(hands.begun(path.name).items())}")
+    finally:
+        hands.close()
+        stack.stop()
 
 
 class Endless(Shelf):
