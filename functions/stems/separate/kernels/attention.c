@@ -69,22 +69,26 @@ static void pack_values(const struct attention *a, const struct head *h, long of
 /* Turn a row of products into weights, in place, and lower what was summed up before; `count` of `padded` keys exist. */
 INLINE void weigh(int bf16, float *row, long count, long padded, float *highest, float *total, float *sums, long across)
 {
-    __m512 most = _mm512_set1_ps(*highest);
-    for (long i = 0; i < count; i += LANES)
-        most = _mm512_mask_max_ps(most, first_lanes(count - i), most, _mm512_loadu_ps(row + i));
-    float largest = _mm512_reduce_max_ps(most);
-    __m512 by = _mm512_set1_ps(largest), added = _mm512_setzero_ps();
-    for (long i = 0; i < padded; i += LANES) {
-        __m512 x = _mm512_sub_ps(_mm512_loadu_ps(row + i), by);
-        x = bf16 ? power_of_2_roughly(x) : power_of_2(x);
-        x = _mm512_maskz_mov_ps(first_lanes(count - i), x);
-        added = _mm512_add_ps(added, x);
-        store(row, bf16, i, 0xffff, x);
-    }
+    __m512 lowest = _mm512_set1_ps(-1e30f), most[2] = {_mm512_set1_ps(*highest), lowest};
+    /* Keys that do not exist weigh nothing. */
+    for (long i = count; i < padded; i++)
+        row[i] = -1e30f;
+    for (long i = 0; i < padded; i += 2 * LANES)
+        for (int j = 0; j < 2; j++)
+            most[j] = _mm512_max_ps(most[j], _mm512_loadu_ps(row + i + j * LANES));
+    float largest = _mm512_reduce_max_ps(_mm512_max_ps(most[0], most[1]));
+    __m512 by = _mm512_set1_ps(largest), added[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (long i = 0; i < padded; i += 2 * LANES)
+        for (int j = 0; j < 2; j++) {
+            __m512 x = _mm512_sub_ps(_mm512_loadu_ps(row + i + j * LANES), by);
+            x = bf16 ? power_of_2_roughly(x) : power_of_2(x);
+            added[j] = _mm512_add_ps(added[j], x);
+            store(row, bf16, i + j * LANES, 0xffff, x);
+        }
     __m512 lowered = power_of_2(_mm512_set1_ps(*highest - largest));
     for (long i = 0; i < across; i += LANES)
         _mm512_storeu_ps(sums + i, _mm512_mul_ps(_mm512_loadu_ps(sums + i), lowered));
-    *total = *total * _mm512_cvtss_f32(lowered) + _mm512_reduce_add_ps(added);
+    *total = *total * _mm512_cvtss_f32(lowered) + _mm512_reduce_add_ps(_mm512_add_ps(added[0], added[1]));
     *highest = largest;
 }
 

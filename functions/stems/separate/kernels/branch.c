@@ -8,20 +8,30 @@
 
 enum { SPAN = 256 }; /* frames whose sums stay floats; theirs are summed up in double */
 
-/* GroupNorm with one group, its factors, GELU: in place. */
-static void normalise(const struct branch *b, float *x, long frames)
+/* GroupNorm with one group, its factors, GELU: in place, and once more as bfloat16 where `halves` is not NULL.
+ *
+ * Channels are few, so that sixteen numbers may be those of several frames: `factors` has room for 2 x 16 of each channel,
+ * after which channels and vectors begin together again.
+ */
+static void normalise(const struct branch *b, float *x, void *halves, long frames, float *factors)
 {
-    long count = frames * b->hidden;
+    long count = frames * b->hidden, period = LANES * b->hidden;
     double found[2];
     stems_moments(x, count, found);
     float mean = (float)found[0], factor = (float)(1 / sqrt(found[1] + b->first_eps));
-    for (long c = 0; c < b->hidden; c += LANES) {
-        __mmask16 mask = first_lanes(b->hidden - c);
-        __m512 weight = _mm512_mul_ps(load(b->first_weight, 0, c, mask), _mm512_set1_ps(factor));
-        __m512 bias = _mm512_fnmadd_ps(weight, _mm512_set1_ps(mean), load(b->first_bias, 0, c, mask));
-        for (long i = c; i < count; i += b->hidden)
-            store(x, 0, i, mask, gelu(_mm512_fmadd_ps(load(x, 0, i, mask), weight, bias)));
+    for (long i = 0; i < period; i++) {
+        factors[i] = b->first_weight[i % b->hidden] * factor;
+        factors[period + i] = b->first_bias[i % b->hidden] - factors[i] * mean;
     }
+    for (long first = 0; first < count; first += period)
+        for (long i = 0; i < period && first + i < count; i += LANES) {
+            __mmask16 mask = first_lanes(count - first - i);
+            __m512 weight = _mm512_loadu_ps(factors + i), bias = _mm512_loadu_ps(factors + period + i);
+            __m512 y = gelu(_mm512_fmadd_ps(load(x, 0, first + i, mask), weight, bias));
+            store(x, 0, first + i, mask, y);
+            if (halves != NULL)
+                store(halves, 1, first + i, mask, y);
+        }
 }
 
 /* Find the mean of each channel, and the means of the products of any two channels' differences from theirs. */
@@ -99,21 +109,23 @@ static float second(const struct branch *b, const double *means, const double *p
 int stems_branch(const struct branch *b)
 {
     long frames = b->frames, hidden = b->hidden;
-    size_t doubles = (size_t)(hidden + hidden * hidden + b->columns), floats = (size_t)(frames * hidden + b->place_count);
-    double *means = malloc(doubles * sizeof(double) + floats * sizeof(float));
+    struct product narrow = *b->narrow, wide = *b->wide;
+    size_t doubles = (size_t)(hidden + hidden * hidden + b->columns), floats = (size_t)(frames * hidden);
+    size_t more = (size_t)(b->place_count + 2 * LANES * hidden), words = wide.x_bf16 ? (floats + 1) / 2 : 0;
+    double *means = malloc(doubles * sizeof(double) + (floats + more + words) * sizeof(float));
     if (means == NULL)
         return -1;
     double *products = means + hidden, *made = products + hidden * hidden;
-    float *signal = (float *)(made + b->columns), *bias = signal + frames * hidden;
-    struct product narrow = *b->narrow, wide = *b->wide;
+    float *signal = (float *)(made + b->columns), *bias = signal + floats, *factors = bias + b->place_count;
+    void *halves = wide.x_bf16 ? factors + 2 * LANES * hidden : NULL;
     narrow.x = wide.out = b->x;
     narrow.out = signal;
-    wide.x = signal;
+    wide.x = halves != NULL ? halves : signal;
     wide.bias = bias;
     int failed = 0;
     for (long row = 0; row < b->rows && !failed; row++) {
         failed = stems_product(&narrow);
-        normalise(b, signal, frames);
+        normalise(b, signal, halves, frames, factors);
         moments(signal, frames, hidden, means, products);
         wide.scale = second(b, means, products, made, bias);
         failed = failed || stems_product(&wide);

@@ -75,10 +75,11 @@ class _Branch:
         """Add the branch's output for `x` to it."""
         rows, frames, _ = x.shape
         row = x[:1]
-        hidden = torch.empty(1, frames, self._hidden)
+        # Stand for what the kernel has memory of its own for: sums are float32, what is multiplied is as `x` is.
+        sums, factors = (torch.empty(1, frames, self._hidden, dtype=dtype) for dtype in (torch.float32, x.dtype))
         arguments = _Arguments(
-            narrow=ctypes.pointer(self._narrow.arguments(row, hidden)),
-            wide=ctypes.pointer(self._wide.arguments(hidden, row, add=True)),
+            narrow=ctypes.pointer(self._narrow.arguments(row, sums)),
+            wide=ctypes.pointer(self._wide.arguments(factors, row, add=True)),
             x=address(x),
             rows=rows,
             frames=frames,

@@ -6,7 +6,16 @@
 
 #include "tile.h"
 
-enum { BLOCK_PANELS = 14 }; /* panels of the left factor at once: 400 KB, less than half of a second-level cache */
+enum {
+    BLOCK_PANELS = 14,       /* of the left factor at once: 400 KB, less than half of a second-level cache */
+    STRETCHES = 16,          /* of a panel in place, at most */
+    IN_PLACE = 512 << 10     /* bytes of the right factor, at most, where panels are not worth the copy */
+};
+
+static long min(long a, long b)
+{
+    return a < b ? a : b;
+}
 
 /* Copy `count` elements: all of one kind, or floats to bfloat16. */
 static void copy(void *to, int to_bf16, long place, const void *from, int from_bf16, long index, long count)
@@ -80,6 +89,48 @@ static void pack_step(const struct product *p, long step, long words, float *pan
         copy(panels + k / DEPTH * between + i * STRIDE, 0, 0, line, 0, k, words - k < DEPTH ? words - k : DEPTH);
 }
 
+/* Put the lines of `count` steps from `step` on into panels. */
+static void pack(const struct product *p, long step, long count, long words, float *panels, long between, float *line)
+{
+    for (long i = 0; i < count; i++)
+        pack_step(p, step + i, words, panels, between, (int)i, line);
+    /* The rows that a last panel lacks are computed as well: of zeros, since some numbers would be slow. */
+    for (long i = count; i < TILE_ROWS; i++)
+        for (long k = 0; k * DEPTH < words; k++)
+            clear(panels + k * between + i * STRIDE, 0, 0, min(DEPTH, words));
+}
+
+/* Tell whether panels may be read where they are: not what is to be changed first, nor what is written meanwhile. */
+static int may_stay(const struct product *p, long words, long columns)
+{
+    int even = !p->bf16 || p->channels % 2 == 0;
+    return !p->normalise && p->x_bf16 == p->bf16 && p->x != p->out && even && p->run_count <= STRETCHES
+           && words * columns * (long)sizeof(float) <= IN_PLACE;
+}
+
+/* Find the stretches of the panel of 14 steps from `step` on. None where its steps do not follow each other evenly, or
+ * lack a part that is to be 0. A run whose row is not there adds nothing.
+ */
+static int find(const struct product *p, long step, struct stretch *to)
+{
+    long r = step / p->step_frames, t = step % p->step_frames, size = p->bf16 ? 2 : 4, first = 0;
+    int count = 0;
+    if (t + TILE_ROWS > p->step_frames)
+        return 0;
+    for (const int64_t *run = p->runs; run < p->runs + 3 * p->run_count; run += 3) {
+        long row = (r + p->first_row) * p->row_step + run[0], frame = t * p->frame_step + run[1];
+        long last = frame + (TILE_ROWS - 1) * p->frame_step + run[2], depth = run[2] * p->channels * size / 4;
+        if (row >= 0 && row < p->rows) {
+            if (frame < 0 || last > p->frames)
+                return 0;
+            const char *x = (const char *)p->x + (row * p->frames + frame) * p->channels * size;
+            to[count++] = (struct stretch){x, first, depth};
+        }
+        first += depth;
+    }
+    return count;
+}
+
 /* Bring the sums of one group of columns to their places, for `count` steps from `step` on. */
 INLINE void finish(const struct product *p, int activation, int add, long column, const int64_t *group, long step,
                    int count, const float *sums)
@@ -133,11 +184,6 @@ static void finish_tile(const struct product *p, long column, int vectors, long 
     }
 }
 
-static long min(long a, long b)
-{
-    return a < b ? a : b;
-}
-
 int stems_product(const struct product *p)
 {
     long depth = 0, steps = p->step_rows * p->step_frames;
@@ -153,25 +199,32 @@ int stems_product(const struct product *p)
         return -1;
     float *line = panels + deep * between;
     float sums[BLOCK_PANELS][TILE_ROWS * TILE_COLUMNS] __attribute__((aligned(64)));
+    struct stretch stretches[BLOCK_PANELS][STRETCHES];
+    int found[BLOCK_PANELS], stay = may_stay(p, words, columns);
     for (long first = 0; first < steps; first += high * TILE_ROWS) {
         long count = min(high * TILE_ROWS, steps - first);
-        for (long i = 0; i < count; i++)
-            pack_step(p, first + i, words, panels + i / TILE_ROWS * PANEL, between, (int)(i % TILE_ROWS), line);
-        /* The rows that a last panel lacks are computed as well: of zeros, since some numbers would be slow. */
-        for (long i = count; i % TILE_ROWS; i++)
-            for (long k = 0; k < deep; k++)
-                clear(panels + i / TILE_ROWS * PANEL + k * between, 0, i % TILE_ROWS * STRIDE, min(DEPTH, words));
+        for (long i = 0; i * TILE_ROWS < count; i++) {
+            long step = first + i * TILE_ROWS;
+            found[i] = stay ? find(p, step, stretches[i]) : 0;
+            if (found[i] == 0)
+                pack(p, step, min(TILE_ROWS, steps - step), words, panels + i * PANEL, between, line);
+        }
         for (long column = 0; column < columns; column += TILE_COLUMNS) {
             int vectors = columns - column > LANES ? 2 : 1;
             const float *packed = p->packed + column * words;
             for (long k = 0; k < deep; k++)
                 for (long i = 0; i * TILE_ROWS < count; i++)
-                    any_tile((int)p->bf16, vectors, k > 0, min(DEPTH, words - k * DEPTH),
-                             panels + k * between + i * PANEL, packed + k * DEPTH * vectors * LANES, sums[i],
-                             TILE_COLUMNS);
-            for (long i = 0; i * TILE_ROWS < count; i++)
+                    if (found[i] == 0)
+                        any_tile((int)p->bf16, vectors, k > 0, min(DEPTH, words - k * DEPTH),
+                                 panels + k * between + i * PANEL, packed + k * DEPTH * vectors * LANES, sums[i],
+                                 TILE_COLUMNS);
+            for (long i = 0; i * TILE_ROWS < count; i++) {
+                if (found[i] > 0)
+                    any_tile_in_place((int)p->bf16, vectors, stretches[i], found[i],
+                                      p->frame_step * p->channels * (p->bf16 ? 2 : 4), packed, sums[i]);
                 finish_tile(p, column, vectors, first + i * TILE_ROWS, (int)min(TILE_ROWS, count - i * TILE_ROWS),
                             sums[i]);
+            }
         }
     }
     free(panels);

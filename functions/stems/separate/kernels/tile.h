@@ -53,4 +53,18 @@ INLINE void tile(int bf16, int vectors, int add, long depth, const float *panel,
 void any_tile(int bf16, int vectors, int add, long depth, const float *panel, const float *packed, float *sums,
               long stride);
 
+/* A stretch of the left factor where it lies, in no panel: `depth` words from `x` on, for the first of the 14 rows;
+ * the others follow `step` bytes apart. `first`: its first word among those of the right factor.
+ */
+struct stretch {
+    const char *x;
+    long first, depth;
+};
+
+/* Put the sum over all stretches into 14 rows of sums, TILE_COLUMNS apart: in the order in which a panel of them would
+ * be summed up. No column is fetched ahead: the right factor is small, where panels are worth leaving out.
+ */
+void any_tile_in_place(int bf16, int vectors, const struct stretch *stretches, int count, long step,
+                       const float *packed, float *sums);
+
 #endif
