@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch.nn import functional
 
-from stems.separate import memory
+from stems.separate import arena, memory
 from stems.separate.model import Model
 
 _OVERLAP = 0.25
@@ -90,7 +90,7 @@ def _blocks(model: Model, song: Signal, cut: Plan, first: int, last: int) -> Gen
             shared = tail.shape[-1]
             head[..., :shared] += tail
             weight[:shared] += window[cut.stride : cut.stride + shared]
-        tail = faded[..., cut.stride :]
+        tail = faded[..., cut.stride :].clone()  # or all of the segment would stay
         if index >= first:
             yield Block(start, head.div_(weight).mul_(song.deviation + 1e-8).add_(song.mean))
 
@@ -98,11 +98,14 @@ def _blocks(model: Model, song: Signal, cut: Plan, first: int, last: int) -> Gen
 def _estimates(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) -> Generator[torch.Tensor]:
     """Yield the stems of these segments, in order, while the lanes compute the next ones.
 
-    Whoever closes the iterator waits for the segments in work.
+    Whoever closes the iterator waits for the segments in work. Until then this thread does alone what it does: for
+    every small step that it shares with other threads it would wait until a lane leaves them a core.
     """
     count = min(model.at_once, _CORES)
     lanes = _lanes(count)
     ahead: deque[Future[list[torch.Tensor]]] = deque()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         for starts, length in _groups(model, song, cut, indices):
             ahead.append(lanes.submit(_estimate_by, _CORES // count, model, song, starts, length))
@@ -114,7 +117,9 @@ def _estimates(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) ->
         for future in ahead:
             future.cancel()
         wait(ahead)
+        torch.set_num_threads(threads)
         memory.give_back()
+        arena.give_back()
 
 
 def _groups(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) -> Iterator[tuple[list[int], int]]:
@@ -158,7 +163,7 @@ def _estimate(model: Model, song: Signal, starts: Sequence[int], length: int) ->
     both sides and zeros only beyond its ends, as `demucs.apply.TensorChunk.padded` does.
     """
     weights = torch.tensor([part.weights for part in model.parts])
-    total = torch.zeros(len(starts), len(model.sources), model.channels, length)
+    total: torch.Tensor | None = None
     for part, weight in zip(model.parts, weights, strict=True):
         if not weight.any():
             continue
@@ -167,7 +172,9 @@ def _estimate(model: Model, song: Signal, starts: Sequence[int], length: int) ->
         margin = (valid_length - length) // 2
         mix = torch.stack([_context(song, start - margin, start - margin + valid_length) for start in starts])
         stems = model.device.stems(network, mix, model.precision)
-        total += stems[..., margin : margin + length] * weight[:, None, None]
+        weighted = stems[..., margin : margin + length] * weight[:, None, None]
+        total = weighted if total is None else total.add_(weighted)
+    assert total is not None  # `Model` has a weight for each source
     return total.div_(weights.sum(0)[:, None, None])
 
 

@@ -4,6 +4,7 @@ What `demucs.htdemucs.HTDemucs.forward` computes, to rounding: more than 110 dB 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,15 @@ from demucs.spec import spectro
 from demucs.transformer import create_2d_sin_embedding, create_sin_embedding
 from torch.nn import functional
 
-from stems.separate import attention, kernels, layers, memory
+from stems.separate import arena, attention, kernels, layers, memory
 from stems.separate.kernels import layers as own_layers
 from stems.separate.kernels import spectra as own_spectra
 from stems.separate.kernels import transformer as own_transformer
 from stems.separate.kernels.product import Product
 from stems.separate.layers import Rows
+
+# Real and imaginary parts whose spectra are in memory at once: a quarter of htdemucs' four stems.
+_TURNED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class Hybrid:
         dtype = self._dtype = types.convolutions
         self._sources, self._nfft, self._hop = len(net.sources), int(net.nfft), int(net.hop_length)
         self._length = int(net.segment * net.samplerate) if net.use_train_segment else None
-        made: Any = own_layers if kernels.usable(dtype) else layers
+        self._own = kernels.usable(dtype)
+        made: Any = own_layers if self._own else layers
         self._encoders, self._time_encoders = (
             [made.Encoder(each, dtype) for each in encoders] for encoders in (net.encoder, net.tencoder)
         )
@@ -48,7 +53,7 @@ class Hybrid:
         embedding = getattr(net, "freq_emb", None)
         self._frequencies = None if embedding is None else net.freq_emb_scale * embedding.weight
         self._middle = None if net.crosstransformer is None else _Middle(net, types)
-        self._spectra = own_spectra.spectra if kernels.usable(dtype) else layers.spectra
+        self._spectra = own_spectra.spectra if self._own else layers.spectra
         self._window = torch.hann_window(self._nfft)
 
     @staticmethod
@@ -68,42 +73,46 @@ class Hybrid:
 
     def __call__(self, mix: torch.Tensor) -> torch.Tensor:
         """Return the stems (1, sources, channels, samples) of `mix` (1, channels, samples)."""
+        with arena.scope():
+            return self._stems(mix[0])[None]
+
+    def _stems(self, mix: torch.Tensor) -> torch.Tensor:
         length = mix.shape[-1]
-        x, mean, deviation = _standardised(self._to_rows(mix[0]))
-        skips = self._encoded(x.to(self._dtype), self._encoders, self._frequencies)
-        xt, time_mean, time_deviation = _standardised(mix[0].T[None].contiguous())
-        time_skips = self._encoded(xt.to(self._dtype), self._time_encoders)
+        xt, time_mean, time_deviation = _standardised(mix.T[None].clone(memory_format=torch.contiguous_format))
+        time_skips = _encoded(xt.to(self._dtype), self._time_encoders)
         lengths = [length, *(each.shape[1] for each in time_skips[:-1])]
-        x, xt = skips[-1], time_skips[-1]
-        if self._middle is not None:
-            memory.give_back()  # before a step that needs much, as below
-            x, xt = self._middle(x, xt)
-        # Sums in place: what a skip connection holds is of use no more.
-        x = skips.pop().add_(x)
-        for decode in self._decoders[:-1]:
-            x = decode(x, skips.pop())
-        memory.give_back()
-        x = self._decoders[-1](x, None)
-        spectra = self._spectra(x, deviation, mean)
-        del x
-        stems = self._to_samples(spectra, length)
-        del spectra
+        x, mean, deviation = _standardised(self._to_rows(mix))
+        x = self._encoders[0](x.to(self._dtype))
+        if self._frequencies is not None:
+            x += self._frequencies[:, None].to(x.dtype)
+        with arena.scope():
+            skips = [x, *_encoded(x, self._encoders[1:])]
+            x, xt = skips[-1], time_skips[-1]
+            if self._middle is not None:
+                self._tidy()
+                x, xt = self._middle(x, xt)
+            # Sums in place: what a skip connection holds is of use no more.
+            x = skips.pop().add_(x)
+            for decode in self._decoders[:-1]:
+                x = decode(x, skips.pop())
+        self._tidy()
+        with arena.scope():
+            x = self._decoders[-1](x, None)
+            stems = torch.empty(x.shape[2] // 2, length)
+            for first in range(0, x.shape[2], _TURNED):
+                with arena.scope():
+                    spectra = self._spectra(x[..., first : first + _TURNED], deviation, mean)
+                    self._to_samples(spectra, stems[first // 2 : first // 2 + len(spectra)])
         xt = time_skips.pop().add_(xt)
         for decode in self._time_decoders:
             xt = decode(xt, time_skips.pop() if time_skips else None, lengths.pop())
-        stems += (xt[0].float() * time_deviation + time_mean).T
-        return stems.view(1, self._sources, -1, length)
+        stems.add_(xt[0].T, alpha=time_deviation).add_(time_mean)
+        return stems.view(self._sources, -1, length)
 
-    @staticmethod
-    def _encoded(x: Rows, encoders: list[Any], frequencies: torch.Tensor | None = None) -> list[Rows]:
-        """Return what each encoder makes of `x`; the first one's rows learn which frequencies they are."""
-        made: list[Rows] = []
-        for encode in encoders:
-            x = encode(x)
-            if not made and frequencies is not None:
-                x += frequencies[:, None].to(x.dtype)
-            made.append(x)
-        return made
+    def _tidy(self) -> None:
+        """Before a step that needs much memory, give back what torch's operators left in pieces; kernels leave none."""
+        if not self._own:
+            memory.give_back()
 
     def _to_rows(self, mix: torch.Tensor) -> Rows:
         """Return the spectrum of `mix` (channels, samples) as rows, with real and imaginary parts as channels.
@@ -113,26 +122,26 @@ class Hybrid:
         frames = -(-mix.shape[-1] // self._hop)
         margin = self._hop // 2 * 3
         padded = pad1d(mix, (margin, margin + frames * self._hop - mix.shape[-1]), "reflect")
-        spectrum = spectro(padded, self._nfft, self._hop)  # type: ignore[no-untyped-call]
-        parts = torch.view_as_real(spectrum[:, :-1, 2 : 2 + frames])
-        return parts.permute(1, 2, 0, 3).reshape(self._nfft // 2, frames, -1).contiguous()
+        rows = torch.empty(self._nfft // 2, frames, len(mix), 2)
+        for index, channel in enumerate(padded):  # one by one: half of the memory
+            spectrum = spectro(channel, self._nfft, self._hop)  # type: ignore[no-untyped-call]
+            rows[:, :, index] = torch.view_as_real(spectrum[:-1, 2 : 2 + frames])
+        return rows.flatten(2)
 
-    def _to_samples(self, spectra: torch.Tensor, length: int) -> torch.Tensor:
-        """Return the samples (stems x channels, length) of spectra (stems x channels, frames, frequencies).
+    def _to_samples(self, spectra: torch.Tensor, out: torch.Tensor) -> None:
+        """Write to `out` the samples (stems x channels, length) of spectra (stems x channels, frames, frequencies).
 
         The inverse of `_to_rows`: frames overlap four times, and the squares of their Hann windows add up to 3/2.
         """
         frames = spectra.shape[1]
         window = self._window * (math.sqrt(self._nfft) / 1.5)
         start = self._hop // 2 * 3
-        out = torch.empty(len(spectra), length)
         for spectrum, samples in zip(spectra, out, strict=True):
             quarters = torch.fft.irfft(spectrum, n=self._nfft).mul_(window).view(frames, 4, self._hop)
             added = torch.zeros(frames + 3, self._hop)
             for index in range(4):
                 added[index : index + frames] += quarters[:, index]
-            samples.copy_(added.view(-1)[start : start + length])
-        return out
+            samples.copy_(added.view(-1)[start : start + len(samples)])
 
 
 class _Middle:
@@ -172,17 +181,28 @@ class _Middle:
         places = create_2d_sin_embedding(width, rows, frames, "cpu", self._max_period)[0]  # type: ignore[no-untyped-call]
         time_places = create_sin_embedding(len(time_tokens), width, 0, "cpu", self._max_period)[:, 0]
         norm, time_norm = self._norms
-        tokens = norm(tokens[None])[0] + self._weight * places.permute(2, 1, 0).reshape(rows * frames, width)
-        time_tokens = time_norm(time_tokens[None])[0] + self._weight * time_places
-        tokens, time_tokens = tokens.contiguous(), time_tokens.contiguous()
+        tokens = norm(tokens[None]).reshape(frames, rows, width).add(places.permute(2, 1, 0), alpha=self._weight)
+        time_tokens = time_norm(time_tokens[None])[0].add(time_places, alpha=self._weight).contiguous()
+        tokens = tokens.reshape(rows * frames, width).contiguous()
         for index, (layer, time_layer) in enumerate(self._layers):
-            if index % 2 == self._parity:
-                tokens, time_tokens = layer(tokens), time_layer(time_tokens)
-            else:
-                tokens, time_tokens = layer(tokens, time_tokens), time_layer(time_tokens, tokens)
+            with arena.scope():
+                if index % 2 == self._parity:
+                    tokens, time_tokens = layer(tokens), time_layer(time_tokens)
+                else:
+                    before = arena.empty(*tokens.shape, dtype=tokens.dtype).copy_(tokens)
+                    tokens, time_tokens = layer(tokens, time_tokens), time_layer(time_tokens, before)
         tokens, time_tokens = down(tokens), time_down(time_tokens)
         x = tokens.view(frames, rows, -1).transpose(0, 1).to(self._dtype).contiguous()
         return x, time_tokens[None].to(self._dtype)
+
+
+def _encoded(x: Rows, encoders: Sequence[Any]) -> list[Rows]:
+    """Return what each encoder makes of `x`, the first one of it, the others of what the one before made."""
+    made: list[Rows] = []
+    for encode in encoders:
+        x = encode(x)
+        made.append(x)
+    return made
 
 
 def _resampler(convolution: Any, dtype: torch.dtype) -> Any:
@@ -203,10 +223,10 @@ def _resampler(convolution: Any, dtype: torch.dtype) -> Any:
 
 
 def _standardised(x: Rows) -> tuple[Rows, float, float]:
-    """Return `x` with mean 0 and deviation 1 (unbiased), and what both were."""
+    """Give `x` mean 0 and deviation 1 (unbiased), and return it with what both were."""
     if kernels.usable(x.dtype):
         mean, variance = kernels.moments(x)
         deviation = math.sqrt(variance * x.numel() / (x.numel() - 1))
     else:
         deviation, mean = (found.item() for found in torch.std_mean(x))
-    return (x - mean).div_(1e-5 + deviation), mean, deviation
+    return x.sub_(mean).div_(1e-5 + deviation), mean, deviation

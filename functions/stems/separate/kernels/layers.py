@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from stems.separate import arena
 from stems.separate.kernels.branch import Residual
 from stems.separate.kernels.product import GELU, GLU, PLAIN, Product
 from stems.separate.kernels.winograd import Convolution
@@ -36,9 +37,9 @@ class Encoder:
         """Return the encoded rows: a `stride`th of the rows, or of the frames."""
         rows, frames, _ = x.shape
         if self._along_rows:
-            out = x.new_empty(rows // self._stride, frames, self._channels)
+            out = arena.empty(rows // self._stride, frames, self._channels, dtype=x.dtype)
         else:
-            out = x.new_empty(rows, -(-frames // self._stride), self._channels)
+            out = arena.empty(rows, -(-frames // self._stride), self._channels, dtype=x.dtype)
         high = max(_BLOCK // (out.shape[1] * self._channels), 1)
         for start in range(0, len(out), high):
             block = out[start : start + high]
@@ -90,26 +91,27 @@ class Decoder:
         added to `skip`, which is returned, where there is one.
         """
         if self._along_rows:
-            out = x.new_empty(self._stride * len(x), x.shape[1], self._out_channels) if skip is None else skip
-            self._rows(x, out, skip is not None)
-            return out
-        out = x.new_empty(1, length, self._out_channels) if skip is None else skip
-        y = torch.empty_like(x)
+            shape = self._stride * len(x), x.shape[1], self._out_channels
+        else:
+            shape = 1, length, self._out_channels
+        out = arena.empty(*shape, dtype=x.dtype) if skip is None else skip
+        with arena.scope():
+            (self._rows if self._along_rows else self._frames)(x, out, skip is not None)
+        return out
+
+    def _frames(self, x: Rows, out: Rows, add: bool) -> None:
+        y = arena.empty(*x.shape, dtype=x.dtype)
         self._convolve(x, y)
         self._residual(y)
-        self._spread(
-            y.view(-1, 1, self._channels),
-            out.view(-1, 1, self._out_channels),
-            add=skip is not None,
-            step_rows=y.shape[1] + 1,
-        )
-        return out
+        lines, wide = y.view(-1, 1, self._channels), out.view(-1, 1, self._out_channels)
+        self._spread(lines, wide, add=add, step_rows=len(lines) + 1)
 
     def _rows(self, x: Rows, out: Rows, add: bool) -> None:
         rows, frames, channels = x.shape
         high = max(_BLOCK // (frames * channels) // 4 * 4, 4)
         # The row before the block, and the block: what a row becomes reaches into those that the next one becomes.
-        y = x.new_zeros(1 + high, frames, channels)
+        y = arena.empty(1 + high, frames, channels, dtype=x.dtype)
+        y[0] = 0
         for start in range(0, rows, high):
             count = min(high, rows - start)
             block = y[1 : 1 + count]

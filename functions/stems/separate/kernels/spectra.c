@@ -35,7 +35,7 @@ int stems_spectra(const struct spectra *s)
                     __m512d x[SIDE];
                     for (int i = 0; i < SIDE; i++) {
                         __mmask16 mask = f + i < s->frequencies ? first_lanes(s->channels - c) : 0;
-                        long index = mask ? ((f + i) * s->frames + t) * s->channels + c : 0;
+                        long index = mask ? ((f + i) * s->frames + t) * s->stride + c : 0;
                         __m512 value = load(s->x, (int)s->bf16, index, mask);
                         x[i] = (__m512d)_mm512_maskz_fmadd_ps(mask, value, scale, shift);
                     }

@@ -4,13 +4,13 @@
 
 #include <stdint.h>
 
-/* From x (frequencies, frames, channels), pairs of channels a complex number, to out (pairs, frames, frequencies + 1) of
+/* From `channels` of the `stride` channels of x (frequencies, frames, stride), pairs of channels a complex number, to out (pairs, frames, frequencies + 1) of
  * complex floats: times `scale`, plus `shift`; the last frequency is 0. `spectra.py` mirrors this structure.
  */
 struct spectra {
     const void *x;
     float *out;
-    int64_t bf16, frequencies, frames, channels;
+    int64_t bf16, frequencies, frames, channels, stride;
     float scale, shift;
 };
 

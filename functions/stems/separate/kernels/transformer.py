@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from stems.separate import arena
 from stems.separate.kernels import address, call, moments
 from stems.separate.kernels.product import GELU, Product
 
@@ -37,7 +38,7 @@ def supports(module: Any) -> bool:
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> torch.Tensor:
     """Return what queries (tokens, channels), times log2(e) / sqrt(channels a head), find among keys and values."""
-    out = query.new_empty(query.shape)
+    out = arena.empty(*query.shape, dtype=query.dtype)
     bf16 = query.dtype == torch.bfloat16
     width = query.shape[1] // heads
     arguments = _Arguments(
@@ -73,6 +74,7 @@ class Attention:
         factor = torch.ones(3 * width, dtype=torch.float64)
         factor[:width] = math.log2(math.e) / math.sqrt(width // self._heads)
         weight, bias = weight * factor[:, None], bias * factor
+        self._seen = None
         if crosses:
             self._into = _normalised(weight[:width], bias[:width], module.norm1, dtype)
             self._seen = _normalised(weight[width:], bias[width:], module.norm2, dtype)
@@ -86,9 +88,23 @@ class Attention:
         self._back = _scaled(module.linear2, module.gamma_2, dtype)
 
     def __call__(self, x: Tokens, seen: Tokens | None = None) -> Tokens:
-        """Return the layer's output for `x`, which looks at `seen`, or at itself."""
-        tokens, width = x.shape
-        if seen is None:
+        """Make `x`, which looks at `seen`, or at itself, the layer's output, and return it."""
+        with arena.scope():
+            self._attend(x, x if seen is None else seen)
+        for start in range(0, len(x), _BLOCK):
+            block = x[start : start + _BLOCK]
+            with arena.scope():
+                self._back(self._made(self._hidden, block, self._hidden_width)[None], block[None], add=True)
+        if self._norm_out is not None:
+            mean, variance = moments(x)
+            factor = self._norm_out.weight / math.sqrt(variance + self._norm_out.eps)
+            torch.addcmul(self._norm_out.bias - mean * factor, x, factor, out=x)
+        return x
+
+    def _attend(self, x: Tokens, seen: Tokens) -> None:
+        """Add to the tokens what they find among those seen."""
+        width = x.shape[1]
+        if self._seen is None:
             made = self._made(self._into, x, 3 * width)
             query, key, value = (made[:, start : start + width] for start in (0, width, 2 * width))
         else:
@@ -96,21 +112,10 @@ class Attention:
             made = self._made(self._seen, seen, 2 * width)
             key, value = made[:, :width], made[:, width:]
         found = attend(query, key, value, self._heads)
-        del made, query, key, value
-        x = x.clone()
         self._out(found[None], x[None], add=True)
-        del found
-        for start in range(0, tokens, _BLOCK):
-            block = x[start : start + _BLOCK]
-            self._back(self._made(self._hidden, block, self._hidden_width)[None], block[None], add=True)
-        if self._norm_out is not None:
-            mean, variance = moments(x)
-            factor = self._norm_out.weight / math.sqrt(variance + self._norm_out.eps)
-            torch.addcmul(self._norm_out.bias - mean * factor, x, factor, out=x)
-        return x
 
     def _made(self, product: Product, x: Tokens, width: int) -> Tokens:
-        out = torch.empty(len(x), width, dtype=self._dtype)
+        out = arena.empty(len(x), width, dtype=self._dtype)
         product(x[None], out[None])
         return out
 
