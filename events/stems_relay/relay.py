@@ -21,6 +21,7 @@ from stems_relay.caller import Caller
 from stems_relay.courier import Courier, cancel
 from stems_relay.gauges import Gauges
 from stems_relay.inbox import Inbox, Read
+from stems_relay.listing import Listing
 from stems_relay.orphans import Orphans
 from stems_relay.scripts import SILENT_HEARTBEATS
 from stems_relay.sink import Sink
@@ -56,6 +57,7 @@ class Relay:
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._inbox = Inbox(settings.redis_url, name)
         self._storage = Storage(settings)
+        self._listing = Listing(settings)
         self._orphans = Orphans(settings)
         self._stop = asyncio.Event()
         self._strays: set[str] = set()
@@ -153,7 +155,7 @@ class Relay:
         """Sweep at the start, whoever swept before, and then in turn with the other relays."""
         if await self._inbox.sweep_turn(self._settings.sweep_s) or not self._swept:
             self._swept = False
-            swept = await sweep(self._storage, self._inbox)
+            swept = await sweep(self._listing, self._storage, self._inbox)
             self._swept = True
             if swept.entered:
                 self._songs.wake()

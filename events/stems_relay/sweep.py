@@ -15,6 +15,7 @@ from stems.contract import Upload
 from stems.jobs import now_ms
 from stems.storage import Storage
 from stems_relay.inbox import Inbox
+from stems_relay.listing import Listing, Tagged
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +33,10 @@ class Swept:
     entered: int
 
 
-async def sweep(storage: Storage, inbox: Inbox) -> Swept:
+async def sweep(listing: Listing, storage: Storage, inbox: Inbox) -> Swept:
     """Look at every upload once. Raises StorageUnavailable or a Redis error, having done part of the work."""
-    listing, seen, entered = storage.uploads(), 0, 0
-    while batch := await asyncio.to_thread(_next, listing):
+    uploads, seen, entered = listing.uploads(), 0, 0
+    while batch := await asyncio.to_thread(_next, uploads):
         seen += len(batch)
         for upload, tags in batch:
             if is_dead(upload, tags):
@@ -77,5 +78,5 @@ async def tell(storage: Storage, upload: Upload, state: str, reason: str = "") -
         _log.warning("the upload is not tagged yet: %s", error, extra={"key": upload.key})
 
 
-def _next(listing: Iterator[tuple[Upload, Mapping[str, str]]]) -> list[tuple[Upload, Mapping[str, str]]]:
-    return list(islice(listing, _BATCH))
+def _next(uploads: Iterator[Tagged]) -> list[Tagged]:
+    return list(islice(uploads, _BATCH))

@@ -11,6 +11,7 @@ import pytest
 
 from stems.contract import Upload
 from stems.storage import Storage
+from stems_relay.listing import Listing
 from tests.cli import KEY, Service, program, run
 
 
@@ -57,12 +58,12 @@ def test_submit_without_the_bucket(service: Service, monkeypatch: pytest.MonkeyP
 
 def worker(service: Service, outcomes: dict[str, Callable[[Storage, Upload], None]]) -> threading.Thread:
     """Do to each upload of these names what a worker would, as soon as it is there."""
-    storage = Storage(service.settings)
+    storage, listing = Storage(service.settings), Listing(service.settings)
 
     def work() -> None:
         left = dict(outcomes)
         while left:
-            for upload, _ in storage.uploads():
+            for upload, _ in listing.uploads():
                 if upload.key in left:
                     left.pop(upload.key)(storage, upload)
 
