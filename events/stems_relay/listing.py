@@ -64,7 +64,7 @@ class Listing:
         try:
             with translated(f"{QUEUE_BUCKET}/{name}"):
                 headers = self._client.stat_object(QUEUE_BUCKET, name).metadata or {}
-                tags = self._client.get_object_tags(QUEUE_BUCKET, name) or {}
+                tags: Mapping[str, str] = self._client.get_object_tags(QUEUE_BUCKET, name) or {}
         except ObjectGone:
             return
         if headers.get("etag", "").strip('"') == item.etag:  # else its own notification is on the way
