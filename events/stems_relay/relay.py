@@ -149,7 +149,7 @@ class Relay:
 
     async def _on_dead(self, upload: Upload, reason: str) -> None:
         """Say on the upload that it is a dead letter."""
-        await tell(self._storage, upload, "failed", reason)
+        await tell(self._storage, upload, "failed", error=reason)
 
     async def _sweep(self) -> None:
         """Sweep at the start, whoever swept before, and then in turn with the other relays."""

@@ -60,22 +60,23 @@ def is_open(upload: Upload, tags: Mapping[str, str], now: int) -> bool:
 
 async def _enter(storage: Storage, inbox: Inbox, upload: Upload) -> bool:
     entered = await inbox.claim(upload)
-    if entered == "failed":  # MinIO was away when the song died: tell it now
-        await tell(storage, upload, "failed", await inbox.error(upload.job))
-    elif entered == "cancelled":  # the same
-        await tell(storage, upload, "cancelled")
-    elif entered != "duplicate":
+    if entered in {"new", "again"}:
         _log.info("swept up an upload that nobody had announced", extra={"key": upload.key})
-    return entered in {"new", "again"}
+        return True
+    if entered != "duplicate":
+        # MinIO was away when the song ended; or a worker that was late has since told of older bytes, or of its start.
+        songhash, error = await inbox.ended(upload.job)
+        await tell(storage, upload, entered, songhash=songhash, error=error)
+    return False
 
 
-async def tell(storage: Storage, upload: Upload, state: str, reason: str = "") -> None:
+async def tell(storage: Storage, upload: Upload, state: str, *, songhash: str = "", error: str = "") -> None:
     """Say on the upload how its song ended; the next sweep does so where it does not work now."""
     try:
-        await asyncio.to_thread(storage.tag, upload, state, error=reason)
+        await asyncio.to_thread(storage.tag, upload, state, songhash=songhash, error=error)
     # An edge: one upload that cannot be tagged, for whatever reason, must not hide those behind it.
-    except Exception as error:
-        _log.warning("the upload is not tagged yet: %s", error, extra={"key": upload.key})
+    except Exception as trouble:
+        _log.warning("the upload is not tagged yet: %s", trouble, extra={"key": upload.key})
 
 
 def _next(uploads: Iterator[Tagged]) -> list[Tagged]:

@@ -209,12 +209,16 @@ class Storage:
                     yield songhash
 
     def tag(self, upload: Upload, state: str, *, songhash: str = "", error: str = "") -> None:
-        """Say on the upload how its song stands; nothing happens if the upload is gone."""
+        """Say on the upload how its song stands; nothing happens if the upload is gone, or has been overwritten.
+
+        By a moment, other bytes may yet come between: the tag tells of which it speaks, and the sweep mends it.
+        """
         tags = Tags.new_object_tags()
         values = {naming.TAG_STATE: state, naming.TAG_ETAG: upload.etag, naming.TAG_SONGHASH: songhash}
         values[naming.TAG_ERROR] = _tag_value(error)
         tags.update({name: value for name, value in values.items() if value})
         try:
+            self.check_upload(upload)
             with translated(f"{upload.bucket}/{upload.key}"):
                 self._client.set_object_tags(upload.bucket, upload.key, tags)
         except ObjectGone:

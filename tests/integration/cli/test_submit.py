@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from minio.commonconfig import Tags
 
 from stems.contract import Upload
 from stems.storage import Storage
@@ -78,7 +79,9 @@ def test_wait_tells_how_each_song_ended(service: Service) -> None:
         Path(name).write_bytes(name.encode())
 
     def good(storage: Storage, upload: Upload) -> None:
-        storage.tag(Upload("queue", upload.key, "0" * 32, 0, {}), "failed", error="of older bytes")
+        older = Tags.new_object_tags()
+        older.update({"state": "failed", "etag": "0" * 32, "error": "of older bytes"})
+        service.s3.set_object_tags("queue", upload.key, older)
         time.sleep(1.2)
         storage.tag(upload, "separating", songhash="5" * 64)
         storage.tag(upload, "done", songhash="5" * 64)

@@ -60,6 +60,46 @@ def test_the_sweep_tags_a_dead_letter_that_could_not_be_tagged(stack: Stack, sin
     assert len(sink.deliveries) == 1
 
 
+# What a worker says too late: of bytes that were overwritten, or of a start whose song another one has ended since.
+LATE: Mapping[str, Mapping[str, str]] = {
+    "of older bytes": {"state": "done", "etag": "0" * 32, "songhash": "0" * 64},
+    "of the start": {"state": "separating", "songhash": "5" * 64},
+}
+
+
+@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("state", ["done", "failed", "cancelled", "dropped"])
+def test_the_sweep_mends_a_tag_that_came_too_late(stack: Stack, sink: Sink, state: str, late: str) -> None:
+    etag = stack.put("a.mp3")
+    job = naming.job_id("queue", "a.mp3", etag)
+    sink.script["a.mp3"] = [Reply(200 if state == "done" else 400, "no")]
+    if state == "cancelled":
+        until(lambda: stack.jobs.cancel(job, upload(stack, "a.mp3")))
+    stack.relay()
+    until(lambda: stack.job("a.mp3", etag).get("state") in {"done", "failed", "cancelled"} and stack.idle())
+    if state in {"failed", "dropped"}:  # the relay's own word comes a moment later
+        until(lambda: stack.tags("a.mp3"))
+    if state == "dropped":
+        assert stack.jobs.drop(job)
+    stack.redis.hset(naming.job_key(job), "songhash", "5" * 64)
+    stack.tag("a.mp3", **{"etag": etag, **LATE[late]})
+    stack.relay(SWEEPER)
+    error = {"error": "400: no"} if state in {"failed", "dropped"} else {}
+    until(lambda: stack.tags("a.mp3") == {"state": state, "etag": etag, "songhash": "5" * 64, **error})
+    assert len(sink.deliveries) == (state != "cancelled"), "it is not separated again"
+
+
+def test_a_tag_about_older_bytes_is_not_written(stack: Stack) -> None:
+    storage = Storage(Settings.from_env(stack.environ))
+    stack.put("a.mp3", b"older")
+    older = upload(stack, "a.mp3")
+    etag = stack.put("a.mp3", b"newer")
+    storage.tag(older, "done", songhash="0" * 64)
+    assert stack.tags("a.mp3") == {}
+    storage.tag(upload(stack, "a.mp3"), "done")
+    assert stack.tags("a.mp3") == {"state": "done", "etag": etag}
+
+
 # All that a header's name may hold (RFC 9110); few of it may stand in a name of XML.
 TOKEN = "!#$%&'*+-.^_`|~0a"
 STRANGE: Mapping[str, Mapping[str, str]] = {
@@ -67,6 +107,10 @@ STRANGE: Mapping[str, Mapping[str, str]] = {
     "a tag without a value": {"x-amz-tagging": "mood"},
     "a tag with two": {"x-amz-tagging": "mood=good=bad"},
 }
+
+
+def upload(stack: Stack, key: str) -> Upload:
+    return next(each for each, _ in Listing(Settings.from_env(stack.environ)).uploads() if each.key == key)
 
 
 def put(stack: Stack, key: str, metadata: Mapping[str, str]) -> str:
@@ -82,7 +126,7 @@ def test_whatever_stands_beside_an_upload_the_sweep_goes_on(stack: Stack, sink: 
     stack.redis.delete(naming.NOTIFICATIONS)
     stack.relay(SWEEPER)
     until(lambda: len(sink.deliveries) == 2 and stack.idle())
-    assert sink.keys() == ["a.mp3", "b.mp3"], "c.mp3 says that it is done"
+    assert sorted(sink.keys()) == ["a.mp3", "b.mp3"], "c.mp3 says that it is done"
     (delivery,) = sink.of("a.mp3")
     assert Options.from_metadata(delivery.upload.metadata).stems == ("vocals",)
 
