@@ -128,8 +128,9 @@ class Worker:
                     track = made
                 else:
                     _log.info("answered from the existing result", extra=_extra(upload, track))
-            self._index.add(track)
-            self._storage.tag(upload, "done", songhash=track.songhash)
+                # Within the lease: who removes the track has the last word.
+                self._index.add(track)
+                self._storage.tag(upload, "done", songhash=track.songhash)
             return track
 
     def make(self, wanted: Wanted) -> None:
