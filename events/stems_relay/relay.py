@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import redis
 
-from stems import jobs, logs, metrics, naming, otel
+from stems import address, jobs, logs, metrics, naming, otel
 from stems.config import Settings
 from stems.contract import Upload
 from stems.errors import StemsError
@@ -92,7 +92,9 @@ class Relay:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        _log.info("relay started", extra={"relay": self._inbox.name, "sink": self._settings.sink})
+        _log.info(
+            "relay started", extra={"relay": self._inbox.name, "sink": tuple(map(address.shown, self._settings.sink))}
+        )
         heart = asyncio.create_task(self._repeat(self._heartbeat, "heartbeat"))
         steps = {"intake": self._read, "sweep": self._sweep}
         steps |= {name: courier.deliver_next for name, courier in self._couriers.items()}
