@@ -16,6 +16,7 @@ from typing import Any
 
 import urllib3
 from minio import Minio
+from minio.commonconfig import Tags
 
 from stems import division, jobs, naming
 from stems.config import Settings
@@ -247,6 +248,11 @@ class Stack:
 
     def tags(self, key: str) -> Mapping[str, str]:
         return dict(self.root.get_object_tags("queue", key) or {})
+
+    def tag(self, key: str, **tags: str) -> None:
+        made = Tags.new_object_tags()
+        made.update(tags)
+        self.root.set_object_tags("queue", key, made)
 
     def job(self, key: str, etag: str) -> Mapping[str, str]:
         return dict(self.redis.hgetall(naming.job_key(naming.job_id("queue", key, etag))))

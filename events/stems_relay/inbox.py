@@ -207,9 +207,10 @@ class Inbox:
             args += [each.job, each.key.encode(errors="replace"), json.dumps(each.record)]
         return str((await self._settle.run(Call(keys, args))).decode())
 
-    async def error(self, job: str) -> str:
-        """Return what is wrong with a job."""
-        return (await self._redis.hget(naming.job_key(job), "error") or b"").decode()
+    async def ended(self, job: str) -> tuple[str, str]:
+        """Return the song hash of a job that has ended, and what is wrong with it; empty where nothing is known."""
+        songhash, error = await self._redis.hmget(naming.job_key(job), "songhash", "error")
+        return (songhash or b"").decode(), (error or b"").decode()
 
     async def heartbeat(self, silent_s: float) -> int:
         """Say that this relay lives; take back what others hold that were silent for so long, and return how much."""

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import redis
 
-from stems import jobs, logs, metrics, naming, otel
+from stems import address, jobs, logs, metrics, naming, otel
 from stems.config import Settings
 from stems.contract import Upload
 from stems.errors import StemsError
@@ -21,6 +21,7 @@ from stems_relay.caller import Caller
 from stems_relay.courier import Courier, cancel
 from stems_relay.gauges import Gauges
 from stems_relay.inbox import Inbox, Read
+from stems_relay.listing import Listing
 from stems_relay.orphans import Orphans
 from stems_relay.scripts import SILENT_HEARTBEATS
 from stems_relay.sink import Sink
@@ -56,6 +57,7 @@ class Relay:
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._inbox = Inbox(settings.redis_url, name)
         self._storage = Storage(settings)
+        self._listing = Listing(settings)
         self._orphans = Orphans(settings)
         self._stop = asyncio.Event()
         self._strays: set[str] = set()
@@ -90,7 +92,9 @@ class Relay:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        _log.info("relay started", extra={"relay": self._inbox.name, "sink": self._settings.sink})
+        _log.info(
+            "relay started", extra={"relay": self._inbox.name, "sink": tuple(map(address.shown, self._settings.sink))}
+        )
         heart = asyncio.create_task(self._repeat(self._heartbeat, "heartbeat"))
         steps = {"intake": self._read, "sweep": self._sweep}
         steps |= {name: courier.deliver_next for name, courier in self._couriers.items()}
@@ -147,13 +151,13 @@ class Relay:
 
     async def _on_dead(self, upload: Upload, reason: str) -> None:
         """Say on the upload that it is a dead letter."""
-        await tell(self._storage, upload, "failed", reason)
+        await tell(self._storage, upload, "failed", error=reason)
 
     async def _sweep(self) -> None:
         """Sweep at the start, whoever swept before, and then in turn with the other relays."""
         if await self._inbox.sweep_turn(self._settings.sweep_s) or not self._swept:
             self._swept = False
-            swept = await sweep(self._storage, self._inbox)
+            swept = await sweep(self._listing, self._storage, self._inbox)
             self._swept = True
             if swept.entered:
                 self._songs.wake()

@@ -50,7 +50,7 @@ return payloads
 # a job whose place in line was lost enters again. Whatever else stands at the key of a job is not ours.
 # While its parts are on their way it is known, too; those of an older upload leave the line.
 # KEYS: job hash, WAITING, DEAD, ATTEMPTS, RELAYS. ARGV: id, uploaded_ms, bucket, key, etag, record.
-# Returns new, again (it runs now and will run again), failed (a dead letter), cancelled or duplicate.
+# Returns new, again (it runs now and will run again), duplicate, or how it ended: done, failed, cancelled or dropped.
 CLAIM = (
     _NOW
     + moves.DROP_PARTS
@@ -75,8 +75,10 @@ if redis.call('EXISTS', 'stems:parts:' .. id) == 1 then
   if not newer then return 'duplicate' end
   drop_parts(id)
 end
-if not newer and (state == 'failed' or state == 'cancelled') then return state end
-if not newer and (state == 'done' or state == 'gone' or state == 'dropped') then return 'duplicate' end
+if not newer and (state == 'done' or state == 'failed' or state == 'cancelled' or state == 'dropped') then
+  return state
+end
+if not newer and state == 'gone' then return 'duplicate' end
 redis.call('HDEL', KEYS[1], 'error', 'progress', 'left_s', 'songhash', 'again', 'relay', 'delivery', 'tries', 'cancel',
   'reused', 'started_ms', 'rounds')
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'since_ms', place, 'updated_ms', now, unpack(fields))

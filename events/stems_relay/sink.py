@@ -13,7 +13,7 @@ from http.client import responses
 
 import aiohttp
 
-from stems import __version__, trace
+from stems import __version__, address, trace
 from stems.contract import SECRET_HEADER, TYPE_DIVIDED, TYPE_GONE, Upload
 from stems.division import Wanted
 from stems.reply import Reply
@@ -108,11 +108,15 @@ class Sink:
                 found = judge(response.status, response.headers, await response.read())
                 return replace(found, status=response.status)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            return Answer(Verdict.AWAY, f"{url} cannot be reached: {error}")
+            return Answer(Verdict.AWAY, f"{address.shown(url)} cannot be reached: {error}")
         except TimeoutError:
-            return Answer(Verdict.RETRY, f"no answer from {url} in time")
+            return Answer(Verdict.RETRY, f"no answer from {address.shown(url)} in time")
+        except aiohttp.InvalidURL:
+            return Answer(Verdict.RETRY, f"{address.shown(url)} is no address that can be called")
         except (aiohttp.ClientError, OSError) as error:
-            return Answer(Verdict.RETRY, f"the connection to {url} broke off: {error!r}")
+            # As a whole, one of an answer shows the headers of the request, and with them our secrets.
+            why = error.message if isinstance(error, aiohttp.ClientResponseError) else repr(error)
+            return Answer(Verdict.RETRY, _line(f"the connection to {address.shown(url)} broke off: {why}"))
         except ValueError as error:
             return Answer(Verdict.DEAD, _line(f"no request can be made of this event: {error}"))
 

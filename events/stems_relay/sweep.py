@@ -15,6 +15,7 @@ from stems.contract import Upload
 from stems.jobs import now_ms
 from stems.storage import Storage
 from stems_relay.inbox import Inbox
+from stems_relay.listing import Listing, Tagged
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +33,10 @@ class Swept:
     entered: int
 
 
-async def sweep(storage: Storage, inbox: Inbox) -> Swept:
+async def sweep(listing: Listing, storage: Storage, inbox: Inbox) -> Swept:
     """Look at every upload once. Raises StorageUnavailable or a Redis error, having done part of the work."""
-    listing, seen, entered = storage.uploads(), 0, 0
-    while batch := await asyncio.to_thread(_next, listing):
+    uploads, seen, entered = listing.uploads(), 0, 0
+    while batch := await asyncio.to_thread(_next, uploads):
         seen += len(batch)
         for upload, tags in batch:
             if is_dead(upload, tags):
@@ -59,23 +60,24 @@ def is_open(upload: Upload, tags: Mapping[str, str], now: int) -> bool:
 
 async def _enter(storage: Storage, inbox: Inbox, upload: Upload) -> bool:
     entered = await inbox.claim(upload)
-    if entered == "failed":  # MinIO was away when the song died: tell it now
-        await tell(storage, upload, "failed", await inbox.error(upload.job))
-    elif entered == "cancelled":  # the same
-        await tell(storage, upload, "cancelled")
-    elif entered != "duplicate":
+    if entered in {"new", "again"}:
         _log.info("swept up an upload that nobody had announced", extra={"key": upload.key})
-    return entered in {"new", "again"}
+        return True
+    if entered != "duplicate":
+        # MinIO was away when the song ended; or a worker that was late has since told of older bytes, or of its start.
+        songhash, error = await inbox.ended(upload.job)
+        await tell(storage, upload, entered, songhash=songhash, error=error)
+    return False
 
 
-async def tell(storage: Storage, upload: Upload, state: str, reason: str = "") -> None:
+async def tell(storage: Storage, upload: Upload, state: str, *, songhash: str = "", error: str = "") -> None:
     """Say on the upload how its song ended; the next sweep does so where it does not work now."""
     try:
-        await asyncio.to_thread(storage.tag, upload, state, error=reason)
+        await asyncio.to_thread(storage.tag, upload, state, songhash=songhash, error=error)
     # An edge: one upload that cannot be tagged, for whatever reason, must not hide those behind it.
-    except Exception as error:
-        _log.warning("the upload is not tagged yet: %s", error, extra={"key": upload.key})
+    except Exception as trouble:
+        _log.warning("the upload is not tagged yet: %s", trouble, extra={"key": upload.key})
 
 
-def _next(listing: Iterator[tuple[Upload, Mapping[str, str]]]) -> list[tuple[Upload, Mapping[str, str]]]:
-    return list(islice(listing, _BATCH))
+def _next(uploads: Iterator[Tagged]) -> list[Tagged]:
+    return list(islice(uploads, _BATCH))

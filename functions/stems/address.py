@@ -27,6 +27,7 @@ _NEVER: Networks = tuple(
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _AUTHORITY = re.compile(r"([A-Za-z0-9._-]{1,253}|\[(?P<six>[0-9A-Fa-f:.]{2,45})\])(:(?P<port>[0-9]{1,5}))?")
 _PRINTABLE = re.compile(r"[!-~]+")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^/?#\\]*)(.*)", re.DOTALL)
 
 
 def networks(text: str) -> Networks:
@@ -51,6 +52,18 @@ def is_allowed(address: Address, also: Networks = ()) -> bool:
 
 def _in(address: Address, networks: Networks) -> bool:
     return any(address in network for network in networks)  # False for a network of the other version
+
+
+def shown(url: str) -> str:
+    """Return what anybody may see of a URL, good or not: its scheme and host. The rest may hold a secret."""
+    match = _URL.match(url)
+    if match is None:
+        return "…"
+    scheme, authority, rest = match.groups()
+    _, user, host = authority.rpartition("@")
+    if "@" in rest:  # of a password with a slash in it, this may be the beginning
+        return f"{scheme}…"
+    return f"{scheme}{'…@' if user else ''}{host}"
 
 
 def callback_url(text: str) -> str:

@@ -61,7 +61,8 @@ class Upload:
             uploaded_ms = int(sequencer, 16) // 1_000_000 if sequencer else _milliseconds(record["eventTime"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadNotification(f"not an S3 event record: {error!r} in {short(record)}") from error
-        if not all(isinstance(text, str) and text for text in (bucket, encoded, etag)) or uploaded_ms > _LAST_MS:
+        named = all(isinstance(text, str) and text for text in (bucket, encoded, etag))
+        if not named or not 0 <= uploaded_ms <= _LAST_MS:
             raise BadNotification(f"not an S3 event record: no bucket, key, etag or time in {short(record)}")
         return cls(bucket, unquote_plus(encoded), etag, uploaded_ms, record)
 

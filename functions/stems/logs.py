@@ -84,7 +84,9 @@ class _Text(logging.Formatter):
         level = "" if record.levelno == logging.INFO else f"{record.levelname} "
         details = "".join(f" {name}={_short(value)}" for name, value in _extra(record).items())
         text = printable.escaped(f"{time} {self._component:<8} {level}{record.getMessage()}{details}")
-        return text + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+        if record.exc_info:  # its message may have a stranger's words, and its lines are lines
+            text = "\n".join([text, *map(printable.escaped, self.formatException(record.exc_info).split("\n"))])
+        return text
 
 
 def _short(value: object) -> str:

@@ -20,7 +20,6 @@ QUALITIES: Mapping[str, tuple[str, ...]] = {
 }
 COMPLEMENT = "no_"  # `no_vocals` is the song without its vocals
 
-_PASSWORD = re.compile("//.*@", re.DOTALL)
 _SHOWN = 200  # characters of a wrong value
 _MODEL = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -112,8 +111,7 @@ def _callback(given: Mapping[str, str]) -> tuple[str, str | None]:
     try:
         address.callback_url(url)
     except ValueError as error:
-        # What stands before an @ may be a password.
-        raise BadOptions(f"callback={_PASSWORD.sub('//…@', url)[:_SHOWN]}: {error}") from None
+        raise BadOptions(f"callback={address.shown(url)[:_SHOWN]}: {error}") from None
     try:
         if data:
             json.loads(data)

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from urllib.parse import unquote_plus
 
 import urllib3
 from minio import Minio
 from minio.commonconfig import Tags
-from minio.datatypes import Object
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.response import BaseHTTPResponse
@@ -210,28 +208,17 @@ class Storage:
                 if songhash:
                     yield songhash
 
-    def uploads(self) -> Iterator[tuple[Upload, Mapping[str, str]]]:
-        """List all uploads with their tags."""
-        with translated(f"the bucket {naming.QUEUE_BUCKET}"):
-            for item in self._client.list_objects(naming.QUEUE_BUCKET, recursive=True, include_user_meta=True):
-                if item.object_name and item.etag and item.last_modified and not item.is_dir:
-                    upload = Upload.from_listing(
-                        naming.QUEUE_BUCKET,
-                        item.object_name,
-                        item.etag,
-                        item.size or 0,
-                        item.last_modified,
-                        {name: str(value) for name, value in (item.metadata or {}).items()},
-                    )
-                    yield upload, _tags(item)
-
     def tag(self, upload: Upload, state: str, *, songhash: str = "", error: str = "") -> None:
-        """Say on the upload how its song stands; nothing happens if the upload is gone."""
+        """Say on the upload how its song stands; nothing happens if the upload is gone, or has been overwritten.
+
+        By a moment, other bytes may yet come between: the tag tells of which it speaks, and the sweep mends it.
+        """
         tags = Tags.new_object_tags()
         values = {naming.TAG_STATE: state, naming.TAG_ETAG: upload.etag, naming.TAG_SONGHASH: songhash}
         values[naming.TAG_ERROR] = _tag_value(error)
         tags.update({name: value for name, value in values.items() if value})
         try:
+            self.check_upload(upload)
             with translated(f"{upload.bucket}/{upload.key}"):
                 self._client.set_object_tags(upload.bucket, upload.key, tags)
         except ObjectGone:
@@ -285,11 +272,6 @@ def translated(what: str) -> Iterator[None]:
     except urllib3.exceptions.HTTPError as error:
         reason = type(getattr(error, "reason", None) or error).__name__
         raise StorageUnavailable(f"{what}: MinIO does not answer ({reason})") from error
-
-
-def _tags(item: Object) -> Mapping[str, str]:
-    # In a listing, MinIO gives them form-encoded, and the client leaves them so.
-    return {unquote_plus(name): unquote_plus(value) for name, value in (item.tags or {}).items()}
 
 
 def _tag_value(text: str) -> str:

@@ -49,6 +49,7 @@ ACCEPTED = {
     "wide": "夜に駆ける.wav",
     "long": "/".join("x" * 200 for _ in range(5)) + "/long.wav",  # 1,013 bytes
     "folder": "a/b/c/d/deep.wav",
+    "like a folder": "named as a folder.wav/",
     "like a record": f"{'0' * 64}.json",
     "like a part": f"parts/{'0' * 64}/plan/plan.json",
 }

@@ -97,3 +97,22 @@ def test_urls_that_could_be_called(url: str) -> None:
 def test_urls_that_could_not(url: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         address.callback_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://example.com:8443/hook?token=secret#secret", "https://example.com:8443"),
+        ("http://user:secret@example.com/secret", "http://…@example.com"),
+        ("http://user:se/cret@example.com", "http://…"),
+        ("http://user:se@cr/et@example.com", "http://…"),
+        ("http://user:se?cret@example.com", "http://…"),
+        ("http://example.com\\secret", "http://example.com"),
+        ("ftp://example.com/secret", "ftp://example.com"),
+        ("example.com/hook?token=secret", "…"),
+        ("secret", "…"),
+        ("", "…"),
+    ],
+)
+def test_what_anybody_may_see_of_a_url(url: str, shown: str) -> None:
+    assert address.shown(url) == shown

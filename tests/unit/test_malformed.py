@@ -60,6 +60,9 @@ GOOD = {"name": "queue", "key": "a.mp3", "etag": "0", "sequencer": "18EA47EF11C0
         {"etag": None},
         {"etag": ""},
         {"sequencer": "yesterday"},
+        {"sequencer": "-18EA47EF11C0097B"},
+        {"sequencer": "-" + "F" * 20},  # before the year 1
+        {"sequencer": "F" * 20},  # after 9999
         {"sequencer": 5},
     ],
 )

@@ -70,8 +70,10 @@ def test_a_receiver() -> None:
     [
         ({"callback": "ftp://example.com"}, "callback=ftp://example.com: not an http"),
         ({"callback": "http://u:p@example.com"}, "callback=http://…@example.com: no user"),
+        ({"callback": "https://example.com/hook?token=secret#x"}, "callback=https://example.com: has a fragment"),
+        ({"callback": "example.com/hook?token=secret"}, "callback=…: not an http"),
         ({"callback": "http://bücher.example"}, "callback=http://bücher.example: has characters"),
-        ({"callback": "http://x/" + "y" * 2000}, "callback=http://x/yyy"),
+        ({"callback": "http://x/" + "y" * 2000}, "callback=http://x: longer"),
         ({"callback-data": "{}"}, "callback-data={}: there is no callback"),
         ({"callback": "http://x", "callback-data": "{"}, "callback-data={: not JSON"),
         ({"callback": "http://x", "callback-data": "[" * 1900}, "callback-data=["),

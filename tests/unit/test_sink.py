@@ -1,6 +1,7 @@
 """What each answer of a sink means for the song: the contract of functions and relay."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
@@ -98,8 +99,10 @@ RECORD: dict[str, Any] = {
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def deliver(record: Mapping[str, Any], serve: Serve, timeout_s: float = 5, secret: str = "") -> tuple[Verdict, str]:
-    """Deliver to a server of which `serve` is the whole mind."""
+def deliver(
+    record: Mapping[str, Any], serve: Serve, timeout_s: float = 5, secret: str = "", user: str = ""
+) -> tuple[Verdict, str]:
+    """Deliver to a server of which `serve` is the whole mind; `user`: what stands in its address before the host."""
 
     async def post() -> tuple[Verdict, str]:
         served: set[asyncio.Task[None] | None] = set()
@@ -113,7 +116,7 @@ def deliver(record: Mapping[str, Any], serve: Serve, timeout_s: float = 5, secre
 
         async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
             found = await deliver_to(
-                f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", record, timeout_s, secret
+                f"http://{user}127.0.0.1:{server.sockets[0].getsockname()[1]}", record, timeout_s, secret
             )
             await asyncio.gather(*(task for task in served if task))
         return found
@@ -147,21 +150,29 @@ def saying(said: bytes) -> Serve:
     return serve
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        b"",
-        b"HTTP/1.1 200 OK\r\ncontent-len",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nno",
-        b"220 mail.example ESMTP\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\ncontent-encoding: gzip\r\n\r\nnone",
-    ],
-    ids=["nothing", "half a head", "half a body", "no HTTP", "no gzip"],
-)
+NO_ANSWERS = {
+    "nothing": b"",
+    "half a head": b"HTTP/1.1 200 OK\r\ncontent-len",
+    "half a body": b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nno",
+    "no HTTP": b"220 mail.example ESMTP\r\n\r\n",
+    "no gzip": b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\ncontent-encoding: gzip\r\n\r\nnone",
+}
+
+
+@pytest.mark.parametrize("said", NO_ANSWERS.values(), ids=NO_ANSWERS)
 def test_an_answer_that_is_none_is_tried_again(said: bytes) -> None:
     verdict, reason = deliver(RECORD, saying(said))
     assert verdict is Verdict.RETRY
     assert reason.startswith("the connection to SINK broke off: ")
+
+
+@pytest.mark.parametrize("said", NO_ANSWERS.values(), ids=NO_ANSWERS)
+def test_no_reason_holds_a_secret(said: bytes) -> None:
+    """Whoever may look at the queue sees it. Neither the sink's secret nor what stands in K_SINK before an @."""
+    _, reason = deliver(RECORD, saying(said), secret="a-secret-of-tests", user="user:a-password@")
+    for secret in ("a-secret-of-tests", "a-password", base64.b64encode(b"user:a-password").decode()):
+        assert secret not in reason
+    assert reason.startswith("the connection to http://…@127.0.0.1:")
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"])

@@ -1,5 +1,7 @@
 """Tags: what an upload says of itself is said of its stems; what is true of the song alone is not."""
 
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,39 @@ def test_a_long_value_on_several_lines_is_one_line_of_bounded_length(tmp_path: P
     assert len(found.others["artist"]) == 500
 
 
+def peak_mb(work: Callable[[], object]) -> float:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def with_title(path: Path, title: str) -> Path:
+    """Make a song with a title that is too long for a command."""
+    about, plain = path.with_suffix(".txt"), make(path.with_name(f"plain-{path.name}"), *CODECS[path.name])
+    about.write_text(f";FFMETADATA1\ntitle={title}\nartist=She\n")
+    ffmpeg("-i", str(plain), "-f", "ffmetadata", "-i", str(about), "-map_metadata", "1", "-c", "copy", str(path))
+    assert path.stat().st_size > len(title) / 2
+    return path
+
+
+@pytest.mark.parametrize("name", ["song.mp3", "song.ogg", "song.m4a"])
+def test_a_title_of_many_megabytes_takes_no_memory(name: str, tmp_path: Path) -> None:
+    path, cover = with_title(tmp_path / name, "x" * 40_000_000), tmp_path / "cover.jpg"
+    assert peak_mb(lambda: tags.read(path, cover)) < 4
+    assert tags.read(path, cover) == Tags()
+
+
+@pytest.mark.parametrize("letter", ["x", "\\;", "é"])
+def test_a_long_title_takes_no_more_memory_than_its_bytes(letter: str, tmp_path: Path) -> None:
+    path, found = with_title(tmp_path / "song.mp3", letter * 100_000), [Tags()]
+    assert peak_mb(lambda: found.append(tags.read(path, tmp_path / "cover.jpg"))) < 4
+    assert found[-1].others == {"artist": "She"}
+    assert found[-1].title == letter[-1] * 500
+
+
 @pytest.mark.parametrize(("size", "shown"), [("3000x1500", "1000x500"), ("64x48", "64x48"), ("1x3000", "2x1000")])
 @pytest.mark.parametrize("name", ["song.mp3", "song.flac", "song.m4a"])
 def test_the_cover_is_made_small(name: str, size: str, shown: str, tmp_path: Path) -> None:
@@ -50,6 +85,12 @@ def test_the_cover_is_made_small(name: str, size: str, shown: str, tmp_path: Pat
     assert tags.read(with_cover(tmp_path, name, size), cover).cover == cover
     assert cover.read_bytes()[:3] == b"\xff\xd8\xff"
     assert shown in ffmpeg("-f", "jpeg_pipe", "-i", str(cover), "-vf", "showinfo", "-f", "framecrc", "-").decode()
+
+
+def test_a_title_is_not_taken_for_a_stream(tmp_path: Path) -> None:
+    title = "  Stream #0:7: Video: (attached pic)"
+    found = tags.read(with_cover(tmp_path, "song.mp3", "64x48", title), tmp_path / "cover.jpg")
+    assert found == Tags(" ".join(title.split()), {}, tmp_path / "cover.jpg")
 
 
 def test_a_damaged_cover_costs_the_cover_alone(tmp_path: Path) -> None:

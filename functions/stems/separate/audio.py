@@ -131,7 +131,9 @@ def decode(
     with (
         nullcontext(into) if into else spool.open("wb") as out,
         # In a group of its own: a Ctrl-C or stop of the service must not look like a bad file.
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, process_group=0) as child,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, process_group=0, env=leash.environ()
+        ) as child,
     ):
         assert child.stdout is not None
         assert child.stderr is not None

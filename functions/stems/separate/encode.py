@@ -17,7 +17,7 @@ from typing import IO, Self
 
 from stems.errors import EncodeFailed
 from stems.options import extension, quality
-from stems.separate import headers
+from stems.separate import headers, leash
 from stems.separate.audio import ffmpeg, frame_bytes
 
 _CHUNK_BYTES = 1 << 18
@@ -88,6 +88,7 @@ class Encoder:
                 stderr=subprocess.PIPE,
                 pass_fds=[read for read, _ in pipes],
                 process_group=0,
+                env=leash.environ(),
             )
         except BaseException:
             for _, write in pipes:

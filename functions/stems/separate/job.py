@@ -104,12 +104,11 @@ class Worker:
         except Cancelled:
             # Last, as the tag `separating` may have come after the one of whoever cancelled.
             self._storage.tag(upload, "cancelled")
-            self._progress.forget(upload.job)
             raise
 
     def _do(self, upload: Upload, stages: Stages, places: int) -> Track | Divided:
-        with lease.held(self._redis, upload.job, self._settings.lease_s), scratch.folder() as folder:
-            self._progress.forget(upload.job)
+        held = lease.held(self._redis, upload.job, self._settings.lease_s)
+        with held, self._progress.followed(upload.job), scratch.folder() as folder:
             self._begin(upload)
             path = Path(folder) / "upload"
             with stages("fetch"):
@@ -128,8 +127,9 @@ class Worker:
                     track = made
                 else:
                     _log.info("answered from the existing result", extra=_extra(upload, track))
-            self._index.add(track)
-            self._storage.tag(upload, "done", songhash=track.songhash)
+                # Within the lease: who removes the track has the last word.
+                self._index.add(track)
+                self._storage.tag(upload, "done", songhash=track.songhash)
             return track
 
     def make(self, wanted: Wanted) -> None:
@@ -139,9 +139,9 @@ class Worker:
         """
         self._storage.check_upload(wanted.upload)
         identity = f"{wanted.songhash}.{wanted.plan}.{wanted.name}"
-        with lease.held(self._redis, identity, self._settings.lease_s), scratch.folder() as name:
+        held = lease.held(self._redis, identity, self._settings.lease_s)
+        with held, self._progress.followed(wanted.job), scratch.folder() as name:
             folder, shelf = Path(name), Shelf(self._storage, wanted.songhash, wanted.plan)
-            self._progress.forget(wanted.job)
             plan = shelf.plan()
             if plan is None or wanted.name not in (*plan.parts, *plan.joins):
                 raise ObjectGone(f"the song is not divided so, or not any more: {wanted.name} of {wanted.plan}")

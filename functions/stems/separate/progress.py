@@ -2,6 +2,8 @@
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 
 from stems.errors import Cancelled, StateUnavailable
@@ -17,9 +19,21 @@ class Progress:
         self._jobs = jobs
         # With the context in which it was told: the log names the event.
         self._latest: dict[str, tuple[Context, dict[str, str | int | float]]] = {}
-        self._cancelled: set[str] = set()
+        # What is in work, and whether it was cancelled meanwhile.
+        self._followed: dict[str, bool] = {}
         self._news = threading.Condition()
         threading.Thread(target=self._send, name="progress", daemon=True).start()
+
+    @contextmanager
+    def followed(self, job: str) -> Iterator[None]:
+        """Work on a job, for `check`. Nothing of it is known afterwards: it may be uploaded again."""
+        with self._news:
+            self._followed[job] = False
+        try:
+            yield
+        finally:
+            with self._news:
+                self._followed.pop(job, None)  # without leases, while Redis is away, another request may have it, too
 
     def tell(self, job: str, **values: str | int | float) -> None:
         """Note fields of a job for Redis, and return at once."""
@@ -30,12 +44,8 @@ class Progress:
 
     def check(self, job: str) -> None:
         """Raise Cancelled if Redis has answered, to what was told earlier, that the job was cancelled."""
-        if job in self._cancelled:
+        if self._followed.get(job):
             raise Cancelled("the song was cancelled while it was in work")
-
-    def forget(self, job: str) -> None:
-        """Forget that a job was cancelled: it may be uploaded again."""
-        self._cancelled.discard(job)
 
     def _send(self) -> None:
         while True:
@@ -47,7 +57,10 @@ class Progress:
 
     def _tell(self, job: str, values: dict[str, str | int | float]) -> None:
         try:
-            if self._jobs.update(job, **values):
-                self._cancelled.add(job)
+            cancelled = self._jobs.update(job, **values)
         except StateUnavailable as error:
             _log.warning("progress not told: %s", error)
+            return
+        with self._news:
+            if cancelled and job in self._followed:
+                self._followed[job] = True

@@ -26,6 +26,7 @@ from stems.tracks import (
 from stems.tracks.hub import Hub
 from stems.tracks.intake import Intake
 from stems.tracks.limits import DOWNLOADS, UPLOADS, Transfers
+from stems.tracks.removal import Removal
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -42,6 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         metrics.serve(settings.metrics_port, *metrics.FUNCTION)
     storage, intake, queue = Storage(settings), Intake(settings), jobs.Jobs(client)
     index, hub = Index(client, storage), Hub()
+    removal = Removal(client, storage, index, intake)
 
     def ready() -> None:
         storage.ping()
@@ -64,7 +66,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(web.health(ready))
     document = api.register(
         app,
-        library.routes(index, storage, queue, intake),
+        library.routes(index, storage, queue, intake, removal),
         download.routes(storage, Transfers("downloads", DOWNLOADS)),
         uploads.routes(queue, intake, Transfers("uploads", UPLOADS), settings.max_upload_bytes),
         line.routes(queue, storage, intake),
@@ -72,7 +74,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         models.routes(index, settings.model),
         session.routes(),
     )
-    app.register_blueprint(classic.routes(client, storage, index, intake, settings.apiv1_max_mb * 1_000_000))
+    app.register_blueprint(classic.routes(storage, queue, index, intake, removal, settings.apiv1_max_mb * 1_000_000))
     app.register_blueprint(docs.routes(document))
     app.register_blueprint(home.routes(document, page.Page(page.storage_url(settings))))
     return app

@@ -16,11 +16,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-import redis
 from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge
 
-from stems import lease
 from stems.errors import StateUnavailable, TransientError, UnknownTrack
 from stems.index import Index
 from stems.jobs import Job, Jobs
@@ -28,23 +26,23 @@ from stems.options import Options
 from stems.storage import Storage
 from stems.tracks import envelope, parameters
 from stems.tracks.intake import Intake
+from stems.tracks.removal import Removal
 
 # Each song is in a file of its own on the way from the client to the bucket: so many at a time.
 AT_A_TIME = 16
 _TURN_S = 30.0
 _LISTED = 1000  # as many as /v1/queue lists
 _METADATA_LIMIT = 2000  # bytes: S3 takes 2 KiB
-_LEASE_S = 10.0
 _ANNOUNCED_S = 0.5  # MinIO needs 5 ms
 # The stems of the lab: its text calls the bass base.
 _OTHER_NAMES = {"base": "bass"}
 _KEY = re.compile(r"apiv1/(?:[0-9a-f]{16}/)?([0-9a-f]{64})\.mp3")
 
 
-def routes(client: redis.Redis, storage: Storage, index: Index, intake: Intake, max_bytes: int) -> Blueprint:
+def routes(storage: Storage, jobs: Jobs, index: Index, intake: Intake, removal: Removal, max_bytes: int) -> Blueprint:
     """Return the routes; `max_bytes`: the size of the largest song."""
     classic = Blueprint("classic", __name__, url_prefix="/apiv1")
-    jobs, turns = Jobs(client), threading.BoundedSemaphore(AT_A_TIME)
+    turns = threading.BoundedSemaphore(AT_A_TIME)
 
     @classic.post("/separate", strict_slashes=False)
     def separate() -> Response:
@@ -71,7 +69,7 @@ def routes(client: redis.Redis, storage: Storage, index: Index, intake: Intake, 
         if request.method == "HEAD":  # comes with GET, and must change nothing
             raise BadRequest("HEAD removes nothing: use DELETE")
         stem, dot, format = _name(track).partition(".")
-        with lease.held(client, parameters.songhash(songhash), _LEASE_S):
+        with removal.held(parameters.songhash(songhash)):
             found = storage.track(songhash)
             gone = [each for each in found.stems if each.stem == stem and (not dot or each.format == format)]
             if not gone:
@@ -84,8 +82,8 @@ def routes(client: redis.Redis, storage: Storage, index: Index, intake: Intake, 
                 storage.remove_stems(gone)
                 with suppress(StateUnavailable):  # the list is told with the next separation, or when it is rebuilt
                     index.add(rest)
-        if not rest.stems:
-            current_app.view_functions["library.remove"](songhash=songhash)
+            else:
+                removal.remove(found)
         return jsonify(hash=songhash, track=track, reason="Track removed")
 
     return classic

@@ -6,8 +6,7 @@ from typing import Any
 from flask import Response, jsonify, request, url_for
 from werkzeug.exceptions import BadRequest
 
-from stems import naming
-from stems.errors import ObjectGone, StateUnavailable, UnknownTrack
+from stems.errors import StateUnavailable, UnknownTrack
 from stems.index import Index
 from stems.jobs import Jobs
 from stems.record import Track
@@ -16,6 +15,7 @@ from stems.tracks import asked, bodies, line, parameters, schemas
 from stems.tracks.api import IF_NONE_MATCH, SONGHASH, Answer, Routes
 from stems.tracks.estimate import Estimates
 from stems.tracks.intake import Intake
+from stems.tracks.removal import Removal
 
 _LISTED = (
     "Tracks, newest first; with `q` by name. With another `state` than `done` jobs, the latest first: by when they are "
@@ -25,7 +25,7 @@ _LISTED = (
 Page = tuple[list[dict[str, Any]], str | None]
 
 
-def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes:
+def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake, removal: Removal) -> Routes:
     """Return the routes; the list is read from `index`, single records from `storage`."""
     library = Routes("library", "Tracks: what has been separated")
 
@@ -91,28 +91,19 @@ def routes(index: Index, storage: Storage, jobs: Jobs, intake: Intake) -> Routes
         method="DELETE",
         query=asked.DeleteQuery,
         good={204: Answer(description="Removed")},
-        bad=(400, 404, 503),
+        bad=(400, 404, 409, 503),
         parameters=(SONGHASH,),
         more={
             "summary": "Remove a track",
-            "description": "Its stems and its record go, and it is not separated again unless it is uploaded again.",
+            "description": "Its stems and its record go, and it is not separated again unless it is uploaded again. "
+            "409 while somebody works on the song: `rerun` is cancelled, and ends at the next segment.",
         },
     )
     def remove(query: dict[str, Any], songhash: str) -> Response:
-        found = find(songhash)
-        # What is about to separate it once more would bring it back.
-        with suppress(ObjectGone):
-            job = naming.job_id(found.bucket, found.key, found.upload_etag)
-            if jobs.get([job]):
-                line.call_off(jobs, intake, job, found.key, found.upload_etag)
-        storage.remove_track(found)
-        with suppress(ObjectGone):
-            upload = intake.upload(found.key, found.upload_etag)
-            if query["upload"]:
-                intake.remove(upload)
-            else:
-                storage.tag(upload, "removed", songhash=songhash)
-        index.forget(songhash)
+        # Who works on it may be its own `rerun`, which stops at the next segment.
+        removal.call_off(find(songhash))
+        with removal.held(songhash):
+            removal.remove(find(songhash), upload=query["upload"])
         return Response(status=204)
 
     @library.add(

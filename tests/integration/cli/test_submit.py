@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from minio.commonconfig import Tags
 
 from stems.contract import Upload
 from stems.storage import Storage
+from stems_relay.listing import Listing
 from tests.cli import KEY, Service, program, run
 
 
@@ -57,12 +59,12 @@ def test_submit_without_the_bucket(service: Service, monkeypatch: pytest.MonkeyP
 
 def worker(service: Service, outcomes: dict[str, Callable[[Storage, Upload], None]]) -> threading.Thread:
     """Do to each upload of these names what a worker would, as soon as it is there."""
-    storage = Storage(service.settings)
+    storage, listing = Storage(service.settings), Listing(service.settings)
 
     def work() -> None:
         left = dict(outcomes)
         while left:
-            for upload, _ in storage.uploads():
+            for upload, _ in listing.uploads():
                 if upload.key in left:
                     left.pop(upload.key)(storage, upload)
 
@@ -77,7 +79,9 @@ def test_wait_tells_how_each_song_ended(service: Service) -> None:
         Path(name).write_bytes(name.encode())
 
     def good(storage: Storage, upload: Upload) -> None:
-        storage.tag(Upload("queue", upload.key, "0" * 32, 0, {}), "failed", error="of older bytes")
+        older = Tags.new_object_tags()
+        older.update({"state": "failed", "etag": "0" * 32, "error": "of older bytes"})
+        service.s3.set_object_tags("queue", upload.key, older)
         time.sleep(1.2)
         storage.tag(upload, "separating", songhash="5" * 64)
         storage.tag(upload, "done", songhash="5" * 64)

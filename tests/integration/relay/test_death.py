@@ -30,8 +30,8 @@ def test_a_song_that_kills_every_relay_becomes_a_dead_letter(stack: Stack, sink:
     etag = stack.put("killer.mp3")
     stack.redis.hset(naming.ATTEMPTS, naming.job_id("queue", "killer.mp3", etag), 1)
     for _ in range(2):
-        relay = stack.relay(STEMS_MAX_ATTEMPTS="2")
         seen = len(sink.deliveries)
+        relay = stack.relay(STEMS_MAX_ATTEMPTS="2")
         until(lambda seen=seen: len(sink.deliveries) > seen)  # type: ignore[misc]
         ended(relay, signal.SIGKILL)
     stack.relay(STEMS_MAX_ATTEMPTS="2")

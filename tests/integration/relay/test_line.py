@@ -50,7 +50,7 @@ def test_every_command_may_be_sent_twice(stack: Stack) -> None:
         job = await taken(one)
         assert [await one.settle(job, "failed", error="no") for _ in range(2)] == ["failed", "failed"]
         assert await one.claim(upload()) == "failed"
-        assert await one.error(job.message.job) == "no"
+        assert await one.ended(job.message.job) == ("", "no")
         stack.redis.rpush(naming.NOTIFICATIONS, "{", "{")
         assert (await one.read()).unreadable == 2
         await two.sign_off()

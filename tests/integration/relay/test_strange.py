@@ -18,8 +18,8 @@ def test_a_payload_that_cannot_be_read_is_kept_and_the_songs_behind_it_flow(stac
     objects: list[Any] = [None, 5, [], {"key": 5, "eTag": "e"}, {"key": "a", "eTag": 5}]
     strange += [record(object=each) for each in objects]
     strange += [record(object={"key": "\ud800", "eTag": "e"}), record(object={"key": "", "eTag": "e"})]
-    strange += [record(object={"key": "a", "eTag": "e", "sequencer": sequencer}) for sequencer in ("no hex", 5, [1])]
-    strange += [record(object={"key": "a", "eTag": "e", "sequencer": "F" * 5000})]
+    times: list[Any] = ["no hex", 5, [1], "F" * 5000, "-1", "-" + "F" * 20]
+    strange += [record(object={"key": "a", "eTag": "e", "sequencer": sequencer}) for sequencer in times]
     good = RECORD | {"s3": {"bucket": {"name": "queue"}, "object": {"key": "good.mp3", "eTag": "e"}}}
     strange.append([{"Event": [RECORD | {"s3": None}, good]}])
     for payload in strange:

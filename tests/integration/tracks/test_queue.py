@@ -90,3 +90,12 @@ def test_the_list_of_songs_that_are_done_has_tracks(empty: Stack) -> None:
         (shown,) = json.loads(empty.get(path).data)["tracks"]
         assert (shown["songhash"], shown["state"]) == (track.songhash, "done")
     problem(empty.get("/v1/tracks?state=new"), 400, "state=new")
+
+
+@pytest.mark.parametrize("sequencer", ["-" + "F" * 20, "F" * 20])
+def test_what_is_announced_of_no_time_is_not_shown(empty: Stack, sequencer: str) -> None:
+    known = {"key": "a.mp3", "eTag": "x", "sequencer": sequencer}
+    empty.redis.rpush(
+        naming.NOTIFICATIONS, json.dumps([{"Event": [{"s3": {"bucket": {"name": "queue"}, "object": known}}]}])
+    )
+    assert json.loads(empty.get("/v1/queue").data)["waiting"] == {"count": 0, "jobs": []}

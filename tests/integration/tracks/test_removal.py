@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from stems import naming
+from stems import lease, naming
 from stems.record import Asked
 from tests.integration.tracks.test_jobs import enter, show, tags
 from tests.sse import Listener
@@ -51,6 +51,20 @@ def test_what_is_about_to_bring_it_back_is_cancelled(empty: Stack) -> None:
     path = enter(empty, upload, "waiting")
     assert empty.send("DELETE", f"/v1/tracks/{track.songhash}").status == 204
     assert show(empty, path)["state"] == "cancelled"
+
+
+def test_nothing_is_removed_while_somebody_works_on_the_song(empty: Stack) -> None:
+    """A worker that has read the record would write it again, with stems that are not there any more."""
+    upload = empty.upload("a.mp3")
+    track = empty.put(1, upload=upload, vocals_mp3=SONG)
+    path = enter(empty, upload, "waiting")
+    with lease.held(empty.redis, track.songhash, 10):
+        answer = empty.send("DELETE", f"/v1/tracks/{track.songhash}")
+        problem(answer, 409, "another worker")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 10
+        assert empty.get(url(track)).status == 200
+    assert show(empty, path)["state"] == "cancelled", "what works on it may be this, and then ends"
+    assert empty.send("DELETE", f"/v1/tracks/{track.songhash}").status == 204
 
 
 def test_another_separation_that_is_only_announced_is_cancelled_with_it(empty: Stack) -> None:
