@@ -17,7 +17,7 @@ from stems.division import Divided, Wanted
 from stems.errors import BadNotification
 from stems.jobs import FINISHED_TTL_S
 from stems.reply import Reply
-from stems_relay import scripts
+from stems_relay import part_scripts, scripts
 from stems_relay.batch import Batch, Call
 from stems_relay.callback import Callback
 from stems_relay.parts import Parts
@@ -139,8 +139,9 @@ class Inbox:
         """Take the next jobs of a line, `count` at most; else return the seconds until one is due, or None when nothing
         waits."""
         keys = [line, naming.ATTEMPTS, self._delivering, naming.RELAYS]
-        keys += [naming.PARTS, naming.PARTS_LATER] if line == naming.WAITING else []
-        args: list[Any] = [self.name, secrets.token_hex(8), int(DELAY_LIMIT_S * 1000), min(count, _BATCH)]
+        keys += [naming.PARTS, naming.PARTS_LATER, naming.PASSED] if line == naming.WAITING else []
+        longest_ms = int(DELAY_LIMIT_S * 1000)
+        args: list[Any] = [self.name, secrets.token_hex(8), longest_ms, min(count, _BATCH), part_scripts.TURN]
         answer = await self._take(keys=keys, args=args)
         if not isinstance(answer, list):
             return None if answer is None else answer / 1000

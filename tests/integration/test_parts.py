@@ -175,7 +175,7 @@ def test_a_long_song_is_joined_stem_by_stem(storage: Storage, tmp_path: Path) ->
     missing = parts.missing(parted.shelf, plan)
     assert missing is not None
     assert (missing.count, missing.begin, missing.end) == (4, 0, 0.95)
-    assert [each.place_s for each in missing.parts] == sorted(plan.place_s(part) for part in plan.parts)
+    assert {each.place_s for each in missing.parts} == {13}
     parted.make(plan, plan.parts[2], tmp_path / "third")
     assert parted.told == [pytest.approx(each / len(parted.told)) for each in range(1, len(parted.told) + 1)]
     missing = parts.missing(parted.shelf, plan)
@@ -183,8 +183,13 @@ def test_a_long_song_is_joined_stem_by_stem(storage: Storage, tmp_path: Path) ->
     assert ([each.name for each in missing.parts], missing.begin) == (
         [plan.parts[0], plan.parts[1], plan.parts[3]], 0.2375,
     )  # fmt: skip
+    start, stop = plan.samples(plan.parts[2])
+    assert {each.place_s for each in missing.parts} == {round(13 - (stop - start) / RATE_HZ, 3)}
     for part in plan.parts:
         parted.make(plan, part, tmp_path / part)
+    missing = parts.missing(parted.shelf, plan)
+    assert missing is not None
+    assert [(each.name, each.place_s) for each in missing.parts] == [(name, 0) for name in plan.joins]
     for name in plan.joins:
         (tmp_path / name).mkdir()
         parts.join_stem(parted.shelf, plan, name, tmp_path / name, parted.publisher, parted.told.append)

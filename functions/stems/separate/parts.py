@@ -104,7 +104,8 @@ def missing(shelf: Shelf, plan: Plan) -> Divided | None:
         wanted = [name for name in names if name not in there]
         if wanted:
             begin += (end - begin) * (len(names) - len(wanted)) / len(names)
-            parts = tuple(Next(name, round(plan.place_s(name), 3)) for name in wanted)
+            place_s = round(plan.left_s(wanted), 3)
+            parts = tuple(Next(name, place_s) for name in wanted)
             return Divided(plan.songhash, plan.id, parts, len(names), round(begin, 4), end)
     return None
 
