@@ -93,12 +93,16 @@ class Courier:
         if not isinstance(taken, list):
             await self._wait(_POLL_S if taken is None else min(taken, _POLL_S))
             return
-        # With fewer than there is room for, nothing waits.
-        places = 1 + (room - len(taken)) // max(len(taken), 1) if self._settings.divide == LATENCY else 0
         for each in taken:
-            task = asyncio.create_task(self._deliver(each, places))
+            task = asyncio.create_task(self._deliver(each, self._places(each, len(taken))))
             self._in_flight[task] = each.message.job
             task.add_done_callback(self._landed)
+
+    def _places(self, taken: Taken, together: int) -> int:
+        """Return among how many workers one of so many songs may be divided: nobody else is to wait for them."""
+        if self._settings.divide != LATENCY or taken.busy is None:
+            return 0
+        return 1 + max(self._limit - taken.busy, 0) // together
 
     async def finish(self) -> None:
         """Give what is in flight a while to end; break off the rest, and close the connections."""

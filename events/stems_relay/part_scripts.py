@@ -42,8 +42,8 @@ end
 # it would have been played, had somebody begun at its upload. So the shorter song is done first, and of equals the
 # earlier, and who has waited for as long as its music takes waits for none that comes then. A song that was cancelled,
 # or uploaded again, meanwhile is not divided. How often it was is forgotten where the parts may have expired since.
-# KEYS: job hash, delivering set, PARTS, DIVIDED, ATTEMPTS, the song's parts. ARGV: id, delivery, song hash, begin, end,
-# how often at most; for each part its id, key, record and place behind the song's upload, ms.
+# KEYS: job hash, delivering set, PARTS, DIVIDED, ATTEMPTS, the song's parts. ARGV: id, delivery, song hash, plan,
+# begin, end, how often at most; for each part its id, key, record and place behind the song's upload, ms.
 # Returns divided, by this call or by one whose answer was lost; again or cancelled; often (it was divided so often that
 # its parts cannot be found when they are made); or stale.
 DIVIDE = (
@@ -61,15 +61,15 @@ if cancel then return 'cancelled' end
 if not rounds or not divided or now - divided > """
     + str(_KEPT_MS)
     + """ then rounds = 0 end
-if tonumber(rounds) >= tonumber(ARGV[6]) then return 'often' end
+if tonumber(rounds) >= tonumber(ARGV[7]) then return 'often' end
 redis.call('SREM', KEYS[2], id)
 drop_parts(id)
 redis.call('HDEL', KEYS[1], 'relay', 'left_s', 'tries')
 redis.call('HDEL', KEYS[5], id)
 redis.call('HSET', KEYS[1], 'rounds', rounds + 1, 'divided_ms', now)
-local count = (#ARGV - 6) / 4
+local count = (#ARGV - 7) / 4
 for i = 0, count - 1 do
-  local part, key, record, behind = unpack(ARGV, 4 * i + 7, 4 * i + 10)
+  local part, key, record, behind = unpack(ARGV, 4 * i + 8, 4 * i + 11)
   local place = (tonumber(since) or now) + behind + i
   redis.call('HSET', 'stems:job:' .. part, 'state', 'waiting', 'since_ms', place, 'updated_ms', now, 'key', key,
     'record', record)
@@ -77,8 +77,8 @@ for i = 0, count - 1 do
   redis.call('ZADD', KEYS[3], place, part)
 end
 redis.call('ZADD', KEYS[4], now, id)
-redis.call('HSET', KEYS[1], 'state', 'separating', 'songhash', ARGV[3], 'error', '', 'parts_end', ARGV[5],
-  'parts_share', (ARGV[5] - ARGV[4]) / count)
+redis.call('HSET', KEYS[1], 'state', 'separating', 'songhash', ARGV[3], 'plan', ARGV[4], 'error', '',
+  'parts_end', ARGV[6], 'parts_share', (ARGV[6] - ARGV[5]) / count)
 sum(id, now)
 tell('job', id)
 return 'divided'

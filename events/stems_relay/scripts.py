@@ -78,7 +78,7 @@ end
 if not newer and (state == 'failed' or state == 'cancelled') then return state end
 if not newer and (state == 'done' or state == 'gone' or state == 'dropped') then return 'duplicate' end
 redis.call('HDEL', KEYS[1], 'error', 'progress', 'left_s', 'songhash', 'again', 'relay', 'delivery', 'tries', 'cancel',
-  'reused', 'started_ms', 'rounds')
+  'reused', 'started_ms', 'rounds', 'plan')
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'since_ms', place, 'updated_ms', now, unpack(fields))
 redis.call('PERSIST', KEYS[1])
 redis.call('HDEL', KEYS[4], id)
@@ -96,7 +96,8 @@ return 'new'
 # A part of a song goes when no song is due, or TURN songs went while it waited.
 # KEYS: WAITING, ATTEMPTS, delivering set, RELAYS; for songs PARTS, PARTS_LATER, PASSED. ARGV: relay, what the names of
 # these deliveries begin with, the longest wait that anybody asks for, ms, how many jobs to take, and TURN.
-# Returns {id, delivery, attempts, tries, record} of each; where none is due, ms until one is, or nothing.
+# Returns how many songs and parts all relays deliver now, -1 while another one is due, and {id, delivery, attempts,
+# tries, record} of each that was taken; where none is due, ms until one is, or nothing.
 TAKE = (
     _NOW
     + part_scripts.ENDED
@@ -138,7 +139,17 @@ while #taken < tonumber(ARGV[4]) do
     if id == part then part_ended(id, id:match('^p(%x+)'), now) end
   end
 end
-return #taken > 0 and taken
+if #taken == 0 then return false end
+local busy = -1
+if KEYS[5] and redis.call('ZCARD', KEYS[5]) + redis.call('ZCOUNT', KEYS[1], '-inf', now) == 0 then
+  busy = 0
+  for _, relay in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
+    for _, id in ipairs(redis.call('SMEMBERS', 'stems:delivering:' .. relay)) do
+      if not id:find('^[rw]') then busy = busy + 1 end
+    end
+  end
+end
+return {busy, unpack(taken)}
 """
 )
 
@@ -185,7 +196,7 @@ if state == 'waiting' then
   redis.call('ZADD', KEYS[3], due, id)
   return state
 end
-local reused, started, rounds = unpack(redis.call('HMGET', KEYS[1], 'reused', 'started_ms', 'rounds'))
+local reused, started, rounds = unpack(redis.call('HMGET', KEYS[1], 'reused', 'started_ms', 'rounds', 'plan'))
 if state == 'done' and reused == '0' and tonumber(started) and not rounds then
   local took, before = math.max(now - started, 0) / 1000, tonumber(redis.pcall('GET', KEYS[6]))
   redis.call('SET', KEYS[6], before and 0.7 * before + 0.3 * took or took)

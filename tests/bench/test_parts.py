@@ -113,7 +113,7 @@ def test_one_worker(server: Server, tmp_path: Path) -> None:
     for wanted in answer.wanted(parted):
         with timed(wanted.name, times):
             other.make(wanted)
-        print(f"    {Shelf(other._storage, wanted.songhash, wanted.plan).about(wanted.name)['stages_s']}")
+        print(f"    {Shelf(other._storage, wanted.songhash, wanted.plan).about(wanted.name).stages_s}")
     size = sum(item.size or 0 for item in server.login("root").list_objects("output", "parts/", recursive=True))
     print(f"    {size / 1e6:.0f} MB of parts: {size / 1e6 / LENGTH_S * 60:.0f} MB for each minute of music")
     stages = Stages()

@@ -60,6 +60,11 @@ class Plan:
         """Return the names of the joins that are made apart."""
         return tuple(f"join-{stem}" for stem in self.stems) if self.apart else ()
 
+    @property
+    def options(self) -> Options:
+        """Return what is asked for."""
+        return Options(self.model, self.stems, self.formats)
+
     def segments(self, part: str) -> tuple[int, int]:
         """Return the segments [first, last) of a part. Raises KeyError for one that is not in the plan."""
         if part not in self.parts:

@@ -63,6 +63,7 @@ def test_the_song_goes_back_in_line_when_its_last_part_has_ended(stack: Stack) -
             SONGHASH,
             "0.0000",
         )
+        assert stack.jobs.fields(SONG, "songhash", "plan") == [SONGHASH, PLAN]
         view = stack.jobs.view()
         assert (view.waiting, view.running, [job.id for job in view.running_jobs]) == (0, 1, [SONG])
         assert [job.id for job in stack.jobs.running()] == [SONG]
@@ -405,6 +406,38 @@ def test_a_part_whose_record_is_lost_does_not_hold_up_its_song(stack: Stack) -> 
         assert left(stack) == []
 
     in_line(stack, act)
+
+
+def test_a_relay_knows_what_all_relays_have_in_work_and_whether_others_wait(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        for number in range(130):
+            await one.claim(upload(f"{number}"))
+        found = await one.take(count=256)  # more than are given at once
+        assert isinstance(found, list)
+        assert {each.busy for each in found} == {None}
+        found = await two.take(count=256)
+        assert isinstance(found, list)
+        assert {each.busy for each in found} == {130}
+        assert await one.claim(upload("last")) == "new"
+        assert (await taken(one)).busy == 131
+        # A part that waits is somebody who waits.
+        await one.claim(upload())
+        await division(one)
+        assert [(await part(one)).busy for _ in NAMES] == [None, None, 134]
+
+    in_line(stack, act)
+
+
+def test_no_song_is_divided_among_places_that_others_wait_for(stack: Stack, sink: Sink) -> None:
+    sink.hold("held")
+    stack.relay(STEMS_DIVIDE="latency", STEMS_MAX_IN_FLIGHT="1")
+    stack.put("held")
+    until(lambda: sink.of("held"))
+    stack.relay(STEMS_DIVIDE="latency", STEMS_MAX_IN_FLIGHT="4")
+    stack.put("song")
+    until(lambda: sink.of("song"))
+    sink.release()
+    assert [sink.of(key)[0].headers.get("ce-stemsplaces") for key in ("held", "song")] == ["1", "3"]
 
 
 def answer(names: tuple[str, ...]) -> Reply:
