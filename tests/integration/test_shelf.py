@@ -79,7 +79,8 @@ class Song:
         return wanted
 
     def note(self, **fields: str) -> None:
-        self.server.redis.hset(naming.job_key(self.upload.job), mapping=fields)
+        for name, value in fields.items():
+            self.server.redis.hset(naming.job_key(self.upload.job), name, value)
 
     def left(self) -> list[str]:
         """Return what there is of the song's parts, all plans of it, without their folders."""
