@@ -163,7 +163,7 @@ class Courier:
                 entered = await settle(taken, verdict.value, news=self._done(taken, answer))
                 _log.info("%s", entered, extra={**extra, "seconds": round(seconds, 2)})
             case Verdict.DIVIDED if isinstance(taken.message, Upload):
-                verdict = await self._divide(taken, answer)
+                verdict = await self._divide(taken, answer, seconds)
             case Verdict.DIVIDED:
                 verdict = Verdict.DEAD
                 await self._bury(taken, f"{TYPE_DIVIDED} is no answer to this: only songs are divided")
@@ -185,7 +185,7 @@ class Courier:
                 await self._bury(taken, answer.reason)
         self._count(taken.message, verdict, answer, seconds)
 
-    async def _divide(self, taken: Taken, answer: Answer) -> Verdict:
+    async def _divide(self, taken: Taken, answer: Answer, seconds: float) -> Verdict:
         """Let a song go on in parts; return what became of it."""
         try:
             divided = Divided.from_json(answer.body)
@@ -200,7 +200,8 @@ class Courier:
             case "again" | "cancelled":
                 await self._inbox.settle(taken, "waiting", refund=True)
             case entered:
-                _log.info("%s", entered, extra={**_extra(taken), "parts": len(divided.parts)})
+                about = {"parts": len(divided.parts), "seconds": round(seconds, 2)}
+                _log.info("%s", entered, extra={**_extra(taken), **about})
         return Verdict.DIVIDED
 
     def _count(self, message: Message, verdict: Verdict, answer: Answer, seconds: float) -> None:

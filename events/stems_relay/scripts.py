@@ -196,7 +196,7 @@ if state == 'waiting' then
   redis.call('ZADD', KEYS[3], due, id)
   return state
 end
-local reused, started, rounds = unpack(redis.call('HMGET', KEYS[1], 'reused', 'started_ms', 'rounds', 'plan'))
+local reused, started, rounds = unpack(redis.call('HMGET', KEYS[1], 'reused', 'started_ms', 'rounds'))
 if state == 'done' and reused == '0' and tonumber(started) and not rounds then
   local took, before = math.max(now - started, 0) / 1000, tonumber(redis.pcall('GET', KEYS[6]))
   redis.call('SET', KEYS[6], before and 0.7 * before + 0.3 * took or took)
