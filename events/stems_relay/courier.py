@@ -93,12 +93,16 @@ class Courier:
         if not isinstance(taken, list):
             await self._wait(_POLL_S if taken is None else min(taken, _POLL_S))
             return
-        # With fewer than there is room for, nothing waits.
-        places = 1 + (room - len(taken)) // max(len(taken), 1) if self._settings.divide == LATENCY else 0
         for each in taken:
-            task = asyncio.create_task(self._deliver(each, places))
+            task = asyncio.create_task(self._deliver(each, self._places(each, len(taken))))
             self._in_flight[task] = each.message.job
             task.add_done_callback(self._landed)
+
+    def _places(self, taken: Taken, together: int) -> int:
+        """Return among how many workers one of so many songs may be divided: nobody else is to wait for them."""
+        if self._settings.divide != LATENCY or taken.busy is None:
+            return 0
+        return 1 + max(self._limit - taken.busy, 0) // together
 
     async def finish(self) -> None:
         """Give what is in flight a while to end; break off the rest, and close the connections."""
@@ -159,7 +163,7 @@ class Courier:
                 entered = await settle(taken, verdict.value, news=self._done(taken, answer))
                 _log.info("%s", entered, extra={**extra, "seconds": round(seconds, 2)})
             case Verdict.DIVIDED if isinstance(taken.message, Upload):
-                verdict = await self._divide(taken, answer)
+                verdict = await self._divide(taken, answer, seconds)
             case Verdict.DIVIDED:
                 verdict = Verdict.DEAD
                 await self._bury(taken, f"{TYPE_DIVIDED} is no answer to this: only songs are divided")
@@ -181,7 +185,7 @@ class Courier:
                 await self._bury(taken, answer.reason)
         self._count(taken.message, verdict, answer, seconds)
 
-    async def _divide(self, taken: Taken, answer: Answer) -> Verdict:
+    async def _divide(self, taken: Taken, answer: Answer, seconds: float) -> Verdict:
         """Let a song go on in parts; return what became of it."""
         try:
             divided = Divided.from_json(answer.body)
@@ -196,7 +200,8 @@ class Courier:
             case "again" | "cancelled":
                 await self._inbox.settle(taken, "waiting", refund=True)
             case entered:
-                _log.info("%s", entered, extra={**_extra(taken), "parts": len(divided.parts)})
+                about = {"parts": len(divided.parts), "seconds": round(seconds, 2)}
+                _log.info("%s", entered, extra={**_extra(taken), **about})
         return Verdict.DIVIDED
 
     def _count(self, message: Message, verdict: Verdict, answer: Answer, seconds: float) -> None:

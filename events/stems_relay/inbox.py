@@ -17,7 +17,7 @@ from stems.division import Divided, Wanted
 from stems.errors import BadNotification
 from stems.jobs import FINISHED_TTL_S
 from stems.reply import Reply
-from stems_relay import scripts
+from stems_relay import part_scripts, scripts
 from stems_relay.batch import Batch, Call
 from stems_relay.callback import Callback
 from stems_relay.parts import Parts
@@ -38,12 +38,15 @@ Message = Upload | Wanted | Reply | Callback
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A job to deliver. `attempts` counts this delivery, `tries` also those that were no attempt."""
+    """A job to deliver. `attempts` counts this delivery, `tries` also those that were none. `busy`: how many songs
+    and parts all relays deliver now; None while others are due.
+    """
 
     message: Message
     delivery: str
     attempts: int
     tries: int
+    busy: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +142,17 @@ class Inbox:
         """Take the next jobs of a line, `count` at most; else return the seconds until one is due, or None when nothing
         waits."""
         keys = [line, naming.ATTEMPTS, self._delivering, naming.RELAYS]
-        keys += [naming.PARTS, naming.PARTS_LATER] if line == naming.WAITING else []
-        args: list[Any] = [self.name, secrets.token_hex(8), int(DELAY_LIMIT_S * 1000), min(count, _BATCH)]
+        keys += [naming.PARTS, naming.PARTS_LATER, naming.PASSED] if line == naming.WAITING else []
+        args: list[Any] = [self.name, secrets.token_hex(8), int(DELAY_LIMIT_S * 1000)]
+        args += [min(count, _BATCH), part_scripts.TURN]
         answer = await self._take(keys=keys, args=args)
         if not isinstance(answer, list):
             return None if answer is None else answer / 1000
-        taken = []
-        for identity, token, attempts, tries, record in answer:
+        busy, taken = answer[0] if answer[0] >= 0 else None, []
+        for identity, token, attempts, tries, record in answer[1:]:
             job, delivery = identity.decode(), token.decode()
             try:
-                taken.append(Taken(_message(job, json.loads(record)), delivery, attempts, tries))
+                taken.append(Taken(_message(job, json.loads(record)), delivery, attempts, tries, busy))
             except (ValueError, BadNotification) as error:
                 await self._move(job, delivery, "failed", error=f"its record in Redis is damaged: {error}")
         return taken
@@ -199,8 +203,7 @@ class Inbox:
         delay_ms = "" if delay_s is None else int(1000 * min(delay_s, DELAY_LIMIT_S))
         if naming.kind(job) == naming.PART:
             return await self._parts.settle(job, delivery, to, delay_ms=delay_ms, refund=refund, error=error, news=news)
-        keys = [naming.job_key(job), self._delivering, line, naming.ATTEMPTS, dead]
-        keys += [naming.PACE]
+        keys = [naming.job_key(job), self._delivering, line, naming.ATTEMPTS, dead, naming.PACE]
         args: list[Any] = [job, delivery, to, delay_ms, int(refund), ttl_s, error, kept]
         for each in news:
             keys += [naming.job_key(each.job), naming.lines(each.job)[0]]

@@ -3,9 +3,16 @@
 A divided song stands in DIVIDED, and its parts that are on their way in a hash of its own, each with its progress. A
 part is a job: it waits in PARTS, by its place, or, when it is due only later, in PARTS_LATER. When the last one has
 ended, the song goes back in line: whoever gets it then finds in the bucket what was made.
+
+Songs go before parts, but for each part that waits while TURN songs passed: neither side starves, however many long
+songs there are. Counted in deliveries: how long these take, on which processor, nobody needs to know.
 """
 
 from stems import moves, naming, news
+
+TURN = 8
+# Parts are kept for a day at the least (STEMS_KEEP_PARTS_DAYS).
+_KEPT_MS = 24 * 3600 * 1000
 
 _NOW = (
     news.LUA
@@ -17,7 +24,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 )
 
-# A part is not on its way any more; after the last one, its song goes back in line.
+# A part is not on its way any more; after the last one, its song goes back in line. One that nobody wants any more, as
+# its song ended meanwhile, changes nothing.
 ENDED = f"""
 local function song_returns(song, now)
   redis.call('ZREM', '{naming.DIVIDED}', song)
@@ -26,47 +34,51 @@ local function song_returns(song, now)
 end
 local function part_ended(part, song, now)
   local parts = 'stems:parts:' .. song
-  redis.call('HDEL', parts, part)
-  if redis.call('EXISTS', parts) == 0 then song_returns(song, now) end
+  if redis.call('HDEL', parts, part) == 1 and redis.call('EXISTS', parts) == 0 then song_returns(song, now) end
 end
 """
 
-# A delivery of a song ends with its parts in line, each at its place: when its music would be playing, had the song
-# been played from its upload on. A song that was cancelled, or uploaded again, meanwhile is not divided.
-# KEYS: job hash, delivering set, PARTS, DIVIDED, ATTEMPTS, the song's parts. ARGV: id, delivery, song hash, begin, end,
-# how often at most; for each part its id, key, record and place behind that of the song, ms.
+# A delivery of a song ends with its parts in line, one behind the other at the song's place: when what is to be made of
+# it would have been played, had somebody begun at its upload. So the shorter song is done first, and of equals the
+# earlier, and who has waited for as long as its music takes waits for none that comes then. A song that was cancelled,
+# or uploaded again, meanwhile is not divided. How often it was is forgotten where the parts may have expired since.
+# KEYS: job hash, delivering set, PARTS, DIVIDED, ATTEMPTS, the song's parts. ARGV: id, delivery, song hash, plan,
+# begin, end, how often at most; for each part its id, key, record and place behind the song's upload, ms.
 # Returns divided, by this call or by one whose answer was lost; again or cancelled; often (it was divided so often that
 # its parts cannot be found when they are made); or stale.
 DIVIDE = (
     _NOW
     + """
 local id, delivery = ARGV[1], ARGV[2]
-local current, since, again, cancel, rounds =
-  unpack(redis.call('HMGET', KEYS[1], 'delivery', 'since_ms', 'again', 'cancel', 'rounds'))
+local current, since, again, cancel, rounds, divided =
+  unpack(redis.call('HMGET', KEYS[1], 'delivery', 'since_ms', 'again', 'cancel', 'rounds', 'divided_ms'))
 if delivery ~= current or redis.call('HEXISTS', KEYS[1], 'record') == 0 then return 'stale' end
 if redis.call('SISMEMBER', KEYS[2], id) == 0 then
   return redis.call('EXISTS', KEYS[6]) == 1 and 'divided' or 'stale'
 end
 if again then return 'again' end
 if cancel then return 'cancelled' end
-if tonumber(rounds or 0) >= tonumber(ARGV[6]) then return 'often' end
+if not rounds or not divided or now - divided > """
+    + str(_KEPT_MS)
+    + """ then rounds = 0 end
+if tonumber(rounds) >= tonumber(ARGV[7]) then return 'often' end
 redis.call('SREM', KEYS[2], id)
 drop_parts(id)
-redis.call('HDEL', KEYS[1], 'relay', 'left_s')
+redis.call('HDEL', KEYS[1], 'relay', 'left_s', 'tries')
 redis.call('HDEL', KEYS[5], id)
-redis.call('HINCRBY', KEYS[1], 'rounds', 1)
-local count = (#ARGV - 6) / 4
+redis.call('HSET', KEYS[1], 'rounds', rounds + 1, 'divided_ms', now)
+local count = (#ARGV - 7) / 4
 for i = 0, count - 1 do
-  local part, key, record, behind = unpack(ARGV, 4 * i + 7, 4 * i + 10)
-  local place = (tonumber(since) or now) + behind
+  local part, key, record, behind = unpack(ARGV, 4 * i + 8, 4 * i + 11)
+  local place = (tonumber(since) or now) + behind + i
   redis.call('HSET', 'stems:job:' .. part, 'state', 'waiting', 'since_ms', place, 'updated_ms', now, 'key', key,
     'record', record)
   redis.call('HSET', KEYS[6], part, 0)
   redis.call('ZADD', KEYS[3], place, part)
 end
 redis.call('ZADD', KEYS[4], now, id)
-redis.call('HSET', KEYS[1], 'state', 'separating', 'songhash', ARGV[3], 'error', '', 'parts_end', ARGV[5],
-  'parts_share', (ARGV[5] - ARGV[4]) / count)
+redis.call('HSET', KEYS[1], 'state', 'separating', 'songhash', ARGV[3], 'plan', ARGV[4], 'error', '',
+  'parts_end', ARGV[6], 'parts_share', (ARGV[6] - ARGV[5]) / count)
 sum(id, now)
 tell('job', id)
 return 'divided'

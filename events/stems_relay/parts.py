@@ -25,7 +25,7 @@ class Parts:
         job = upload.job
         keys = [naming.job_key(job), self._delivering, naming.PARTS, naming.DIVIDED, naming.ATTEMPTS]
         keys += [naming.parts_key(job)]
-        args: list[Any] = [job, delivery, divided.songhash, divided.begin, divided.end, most]
+        args: list[Any] = [job, delivery, divided.songhash, divided.plan, divided.begin, divided.end, most]
         for part, place in zip(divided.wanted(upload), divided.parts, strict=True):
             key, record = part.key.encode(errors="replace"), json.dumps(part.record)
             args += [part.job, key, record, int(1000 * place.place_s)]

@@ -80,7 +80,7 @@ if not newer and (state == 'done' or state == 'failed' or state == 'cancelled' o
 end
 if not newer and state == 'gone' then return 'duplicate' end
 redis.call('HDEL', KEYS[1], 'error', 'progress', 'left_s', 'songhash', 'again', 'relay', 'delivery', 'tries', 'cancel',
-  'reused', 'started_ms', 'rounds')
+  'reused', 'started_ms', 'rounds', 'plan')
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'since_ms', place, 'updated_ms', now, unpack(fields))
 redis.call('PERSIST', KEYS[1])
 redis.call('HDEL', KEYS[4], id)
@@ -95,10 +95,11 @@ return 'new'
 # a song which kills whoever touches it is counted too. `delivery` names one delivery: only its own answer is entered,
 # not that of an earlier one by a relay that was paused. A job that is due later than anybody asks for was entered
 # before the clock was set back: it is due now. An upload that came before this delivery is served by it: `again` ends.
-# A part of a song goes before the songs of a later place; with no song due it need not wait for its place.
-# KEYS: WAITING, ATTEMPTS, delivering set, RELAYS; for songs PARTS, PARTS_LATER. ARGV: relay, what the names of these
-# deliveries begin with, the longest wait that anybody asks for, ms, and how many jobs to take.
-# Returns {id, delivery, attempts, tries, record} of each; where none is due, ms until one is, or nothing.
+# A part of a song goes when no song is due, or TURN songs went while it waited.
+# KEYS: WAITING, ATTEMPTS, delivering set, RELAYS; for songs PARTS, PARTS_LATER, PASSED. ARGV: relay, what the names of
+# these deliveries begin with, the longest wait that anybody asks for, ms, how many jobs to take, and TURN.
+# Returns how many songs and parts all relays deliver now, -1 while another one is due, and {id, delivery, attempts,
+# tries, record} of each that was taken; where none is due, ms until one is, or nothing.
 TAKE = (
     _NOW
     + part_scripts.ENDED
@@ -113,8 +114,8 @@ local taken = {}
 while #taken < tonumber(ARGV[4]) do
   local line = KEYS[1]
   local id, due = unpack(redis.call('ZRANGE', line, 0, 0, 'WITHSCORES'))
-  local part, place = unpack(KEYS[5] and redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES') or {})
-  if part and (not id or tonumber(due) > now or tonumber(place) < tonumber(due)) then
+  local part = KEYS[5] and redis.call('ZRANGE', KEYS[5], 0, 0)[1]
+  if part and (not id or tonumber(due) > now or tonumber(redis.call('GET', KEYS[7]) or 0) >= tonumber(ARGV[5])) then
     line, id, due = KEYS[5], part, now
   end
   if not id then break end
@@ -124,6 +125,8 @@ while #taken < tonumber(ARGV[4]) do
     break
   end
   redis.call('ZREM', line, id)
+  if id == part then redis.call('DEL', KEYS[7])
+  elseif part then redis.call('SET', KEYS[7], (redis.call('GET', KEYS[7]) or 0) + 1) end
   local key = 'stems:job:' .. id
   if redis.call('TYPE', key).ok == 'hash' and redis.call('HEXISTS', key, 'record') == 1 then
     redis.call('ZADD', KEYS[4], 'NX', now, ARGV[1])
@@ -135,10 +138,20 @@ while #taken < tonumber(ARGV[4]) do
     table.insert(taken, {id, delivery, attempts, tries, redis.call('HGET', key, 'record')})
   else
     redis.call('HDEL', KEYS[2], id)
-    if line == KEYS[5] then part_ended(id, id:match('^p(%x+)'), now) end
+    if id == part then part_ended(id, id:match('^p(%x+)'), now) end
   end
 end
-return #taken > 0 and taken
+if #taken == 0 then return false end
+local busy = -1
+if KEYS[5] and redis.call('ZCARD', KEYS[5]) + redis.call('ZCOUNT', KEYS[1], '-inf', now) == 0 then
+  busy = 0
+  for _, relay in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
+    for _, id in ipairs(redis.call('SMEMBERS', 'stems:delivering:' .. relay)) do
+      if not id:find('^[rw]') then busy = busy + 1 end
+    end
+  end
+end
+return {busy, unpack(taken)}
 """
 )
 
@@ -241,6 +254,7 @@ tell('job', ARGV[1])
 # Returns the number taken back.
 BEAT = (
     _NOW
+    + part_scripts.ENDED
     + """
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], ARGV[3] == '1' and now or 0, ARGV[1])
@@ -269,6 +283,9 @@ for i = 1, #silent, 2 do
       redis.call('HSET', key, 'state', 'waiting', 'updated_ms', now)
       if line == KEYS[3] then tell('job', id) end
       count = count + 1
+    elseif id:sub(1, 1) == 'p' then  -- its song finds in the bucket that it is not made
+      redis.call('HDEL', KEYS[4], id)
+      part_ended(id, id:match('^p(%x+)'), now)
     end
   end
   redis.call('DEL', delivering)

@@ -213,7 +213,7 @@ class Settings:
     notify_targets: str = _setting("STEMS_NOTIFY_TARGETS", _text, "FAST,DURABLE")
     keep_uploads_days: int = _setting("STEMS_KEEP_UPLOADS_DAYS", _count(0), "0")
     keep_output_days: int = _setting("STEMS_KEEP_OUTPUT_DAYS", _count(0), "0")
-    keep_parts_days: int = _setting("STEMS_KEEP_PARTS_DAYS", _count(1), "2")
+    keep_parts_days: int = _setting("STEMS_KEEP_PARTS_DAYS", _count(1), "7")
     abort_multipart_days: int = _setting("STEMS_ABORT_MULTIPART_DAYS", _count(1), "1")
 
     @classmethod

@@ -87,7 +87,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """One part of an answer. `place_s`: how far into the song it begins, in seconds: its place in line."""
+    """One part of an answer. `place_s`: its place in line, in seconds behind the song's upload."""
 
     name: str
     place_s: float

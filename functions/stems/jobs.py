@@ -149,10 +149,10 @@ class Jobs:
             args = [job, *(item for pair in fields.items() for item in pair)]
             return bool(self._update(keys=[naming.job_key(job)], args=args))
 
-    def is_cancelled(self, job: str) -> bool:
-        """Tell whether a job that is being delivered was cancelled."""
+    def fields(self, job: str, *names: str) -> list[str | None]:
+        """Return fields of a job; None for each that it has not."""
         with translated():
-            return bool(self._redis.hexists(naming.job_key(job), "cancel"))
+            return list(self._redis.hmget(naming.job_key(job), names))
 
     def get(self, jobs: Iterable[str]) -> list[Job]:
         """Return those of these jobs that are known, each with its position in the line."""

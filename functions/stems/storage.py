@@ -93,12 +93,14 @@ class Storage:
                 response.release_conn()
         return Fetched(digest.hexdigest(), size, dict(response.headers))
 
-    def check_upload(self, upload: Upload) -> None:
-        """Raise ObjectGone unless the bytes of an upload are still there."""
+    def check_upload(self, upload: Upload) -> Mapping[str, str]:
+        """Return the metadata of an upload. Raises ObjectGone unless its bytes are still there."""
         what = f"{upload.bucket}/{upload.key}"
         with translated(what):
-            if self._client.stat_object(upload.bucket, upload.key).etag != upload.etag:
+            found = self._client.stat_object(upload.bucket, upload.key)
+            if found.etag != upload.etag:
                 raise ObjectGone(f"{what} has been overwritten")
+        return {name: str(value) for name, value in (found.metadata or {}).items()}
 
     def put_stem(self, name: str, path: Path, content_type: str) -> tuple[int, str]:
         """Store a file in `output`; return its size in bytes and its etag."""

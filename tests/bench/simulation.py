@@ -10,10 +10,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from stems_relay.part_scripts import TURN
+
 STEMS = 4
 PODS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 LENGTHS = {"4 min": 240.0, "20 min": 1200.0, "1 h": 3600.0, "3 h": 3 * 3600.0, "12 h": 12 * 3600.0}
 LONG, SHORT, SHORTS = "3 h", "4 min", 10
+LONGS = (1, 3, 10, 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,11 @@ class Song:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one pod does. `behind`: a part's place, in seconds behind that of its song; None: the song's own event."""
+    """What one pod does. `place_s`: a part's place, in seconds behind the song's upload; None: the song's own event."""
 
     song: int
     seconds: float
-    behind: float | None = None
+    place_s: float | None = None
 
 
 def phases(number: int, song: Song, places: int, times: Times, cut: Cut) -> Iterator[list[Step]]:
@@ -72,13 +75,13 @@ def phases(number: int, song: Song, places: int, times: Times, cut: Cut) -> Iter
     each_s = duration_s / parts
     moved = times.delivery + each_s * (times.fetch_per_s + times.put_per_s)
     computed = (segments(each_s) + 1) * times.segment
-    yield [Step(number, moved + computed, part * each_s) for part in range(parts)]
+    yield [Step(number, moved + computed, duration_s)] * parts
     encoded = duration_s * times.encode_per_s
     if duration_s * STEMS <= 12 * cut.part_s:
         yield [Step(number, times.delivery + encoded * STEMS / 2)]  # on both cores
         return
     yield [Step(number, times.delivery)]
-    yield [Step(number, times.delivery + encoded, duration_s)] * STEMS
+    yield [Step(number, times.delivery + encoded, 0)] * STEMS
     yield [Step(number, times.delivery)]
 
 
@@ -92,7 +95,7 @@ def run(songs: Sequence[Song], pods: int, times: Times, cut: Cut) -> None:
     left = dict.fromkeys(range(len(songs)), 0)
     heapq.heapify(events)
     ends: list[tuple[float, int, int]] = []
-    now, free = 0.0, pods
+    now, free, passed = 0.0, pods, 0
     while events or ends:
         if events and (not ends or events[0][0] <= ends[0][0]):
             now, _, arrived = heapq.heappop(events)
@@ -107,10 +110,11 @@ def run(songs: Sequence[Song], pods: int, times: Times, cut: Cut) -> None:
                 songs[number].ended = math.inf if found else now
                 left[number] = len(found)
                 for step in found:
-                    place = songs[number].arrives + (step.behind or 0)
-                    heapq.heappush(waiting if step.behind is None else parts, (place, next(order), step, number))
+                    place = songs[number].arrives + (step.place_s or 0)
+                    heapq.heappush(waiting if step.place_s is None else parts, (place, next(order), step, number))
         while free and (waiting or parts):
-            line = parts if parts and (not waiting or parts[0][0] < waiting[0][0]) else waiting
+            line = parts if parts and (not waiting or passed >= TURN) else waiting
+            passed = passed + 1 if line is waiting and parts else 0
             _, _, step_or_none, number = heapq.heappop(line)
             if step_or_none is None:
                 places = free if not waiting and not parts else 0
@@ -128,11 +132,18 @@ def alone(duration_s: float, pods: int, times: Times, cut: Cut) -> float:
     return song.ended
 
 
-def behind(pods: int, times: Times, cut: Cut, *, long: bool) -> list[float]:
-    """Return how long short songs take that come, one a second, a minute after a long one; or without it."""
-    shorts = [Song(60.0 + number, LENGTHS[SHORT]) for number in range(SHORTS)]
-    run([Song(0, LENGTHS[LONG])] * long + shorts, pods, times, cut)
+def behind(pods: int, times: Times, cut: Cut, longs: int) -> list[float]:
+    """Return how long short songs take that come, one a second, ten minutes after so many long ones."""
+    shorts = [Song(600.0 + number, LENGTHS[SHORT]) for number in range(SHORTS)]
+    run([Song(0, LENGTHS[LONG]) for _ in range(longs)] + shorts, pods, times, cut)
     return sorted(song.ended - song.arrives for song in shorts)
+
+
+def together(pods: int, times: Times, cut: Cut, longs: int) -> list[float]:
+    """Return when each of so many long songs is there that come at once."""
+    songs = [Song(number / 10, LENGTHS[LONG]) for number in range(longs)]
+    run(songs, pods, times, cut)
+    return sorted(song.ended for song in songs)
 
 
 def clock(seconds: float) -> str:
@@ -156,13 +167,19 @@ def tables(times: Times) -> None:
                 took, one = (alone(duration_s, count, times, cut) for count in (pods, 1))
                 cells.append(f"{clock(took)} ({one / took:.1f} x)")
             print(f"| {pods} | " + " | ".join(cells) + " |")
-    print(f"\n| pods | {SHORTS} songs of {SHORT} alone: median, last | a minute behind one of {LONG} |\n|---|---|---|")
+    heads = " | ".join(f"behind {longs} of {LONG}" for longs in LONGS)
+    print(f"\n| pods | {SHORTS} songs of {SHORT} alone: median, last | {heads} |\n|---|---|" + "---|" * len(LONGS))
     for pods in PODS[:7]:
         told = []
-        for long in (False, True):
-            found = behind(pods, times, Cut(), long=long)
+        for longs in (0, *LONGS):
+            found = behind(pods, times, Cut(), longs)
             told.append(f"{clock(found[len(found) // 2])}, {clock(found[-1])}")
-        print(f"| {pods} | {told[0]} | {told[1]} |")
+        print(f"| {pods} | " + " | ".join(told) + " |")
+    print(f"\n| pods | of so many of {LONG}, put at once: the first, the last |\n|---|---|")
+    for pods in PODS[:4]:
+        ends = {longs: together(pods, times, Cut(), longs) for longs in LONGS[1:]}
+        told = [f"{longs}: {clock(found[0])}, {clock(found[-1])}" for longs, found in ends.items()]
+        print(f"| {pods} | " + "; ".join(told) + " |")
 
 
 def draw(path: str, times: Times) -> None:

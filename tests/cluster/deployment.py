@@ -144,6 +144,11 @@ class Service(Hands):
         told = (line.partition(f" making a part key={key} job=")[2] for line in self._log())
         return Counter(found[1] for text in told if (found := re.search(r" part=(\S+)", text)))
 
+    def failures(self, key: str) -> list[str]:
+        """Return the lines of the relay about deliveries of a song, or of its parts, that came to nothing."""
+        told = [line for line in self._log() if f" key={key} job=" in line]
+        return [line for line in told if re.search(r" attempt \d+ failed: | the sink is away: ", line)]
+
     def _log(self) -> list[str]:
         """Return the newest lines of all parts of the service, waiting for Redis."""
 

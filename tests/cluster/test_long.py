@@ -39,7 +39,10 @@ def test_twenty_minutes_in_parts_over_three_pods(service: Service, tmp_path: Pat
     assert len(inside.parts(key)) == pods.most() == MAX_SCALE
     begun = service.parts(key)
     assert len(begun) >= 8 + len(track["stems"])  # the stems are joined each by itself
-    assert begun.total() == len(begun)
+    # Whatever the platform ends meanwhile: a part is begun again where its delivery failed, and nowhere else.
+    failures = service.failures(key)
+    say(f"deliveries that failed: {failures}")
+    assert begun.total() - len(begun) <= len(failures)
     assert service.separations(key) == (0, 1)
     assert all(100 < seen.held < LIMIT_MIB and seen.restarts == 0 for seen in inside.pods.values()), inside.pods
     assert_whole(service, track, path)

@@ -146,7 +146,7 @@ def test_redis_flushed_in_the_middle_costs_one_part(long: Long, put: Put) -> Non
 
 
 @pytest.mark.timeout(300)
-def test_a_long_song_that_is_cancelled_stops_and_goes_on_when_it_is_uploaded_again(long: Long, put: Put) -> None:
+def test_a_long_song_that_is_cancelled_stops_and_leaves_nothing(long: Long, put: Put) -> None:
     key, etag, songhash = put(8005)
     wait_for("the first parts", lambda: long.there(songhash) >= 2, 120)
     job = naming.job_id(naming.QUEUE_BUCKET, key, etag)
@@ -158,10 +158,12 @@ def test_a_long_song_that_is_cancelled_stops_and_goes_on_when_it_is_uploaded_aga
     deliveries = list(long.redis.scan_iter("stems:delivering:*"))
     wait_for("the worker", lambda: not any(map(long.redis.smembers, deliveries)))
     assert long.tags(key)["state"] == "cancelled"
-    there = long.there(songhash)
+    assert not long.objects(songhash)
+    # Uploaded again, it is a song like any other.
+    begun = sum(long.begun(key).values())
     put(8005)
-    finished(long, key, songhash, again=1)
-    assert there >= 2
+    finished(long, key, songhash, again=begun)
+    assert begun >= 2
 
 
 @pytest.mark.timeout(300)
@@ -172,7 +174,8 @@ def test_the_parts_of_an_upload_that_was_removed_or_overwritten_are_not_made(lon
     assert long.settled(key, etag)["state"] == "gone"
     made = len(long.begun(key))
     assert made < PARTS
-    # The same again, which goes on with the parts that are there; then the key is another song's.
+    assert not long.objects(songhash)
+    # The same again; then the key is another song's.
     key, etag, _ = put(8006)
     wait_for("the next part", lambda: len(long.begun(key)) > made, 60)
     later = song(long.stack.root / "later.wav", seed=8007)

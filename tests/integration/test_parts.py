@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from demucs.htdemucs import HTDemucs
 from numpy.typing import NDArray
 
 from stems import naming
-from stems.config import FAST, Settings
+from stems.config import EXACT, FAST, PRECISIONS, Settings
 from stems.contract import Upload
 from stems.errors import ObjectGone, TransientError
 from stems.options import Options
@@ -25,9 +27,11 @@ from stems.separate.publish import Finished, Publisher
 from stems.separate.shelf import Shelf
 from stems.separate.work import Stages, separate_file
 from stems.storage import Storage
+from tests import networks
 from tests.audio import CODECS, ffmpeg, make
 from tests.minio_server import SECRETS, minio
-from tests.unit.test_engine import RATE_HZ, hdemucs, htdemucs, model_of
+from tests.unit.test_engine import FOUR, RATE_HZ, hdemucs, htdemucs, model_of
+from tests.unit.test_tags import with_cover
 
 SEGMENT_S, STRIDE_S = 1.0, 0.75  # of the small networks
 
@@ -147,12 +151,53 @@ def test_parts_give_the_same_samples_as_the_whole(
     assert storage.names(naming.part_folder(parted.songhash)) == []
 
 
-@pytest.mark.parametrize("precision", ["exact", FAST])
-def test_parts_of_a_song_that_clips_have_the_gain_of_the_whole(
-    precision: str, storage: Storage, tmp_path: Path
+@pytest.fixture(scope="module")
+def hybrid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a network of htdemucs' kind, `small`: one that our blocks and kernels compute."""
+    folder = tmp_path_factory.mktemp("models")
+    networks.write(folder, "5a11", HTDemucs, FOUR, {"segment": Fraction(1), "channels": 8, "t_layers": 1, "t_heads": 2})
+    (folder / "small.yaml").write_text("models: [5a11]\n")
+    return folder
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("count", "strides", "more"), [(2, 4, 0), (3, 8, 4321), (17, 17, -5987)])
+def test_parts_computed_in_blocks_are_those_of_the_whole(
+    precision: str, count: int, strides: int, more: int, hybrid: Path, storage: Storage, tmp_path: Path
 ) -> None:
-    model = models.load("untrained", tmp_path, precision)
-    path = make(tmp_path / "song.flac", *CODECS["song.flac"], "-af", "volume=8", duration_s=17.7)
+    model = models.load("small", hybrid, precision)
+    assert (model.in_blocks, model.precision, model.at_once > 1) == (True, precision, True)
+    rate_hz = model.sample_rate_hz
+    length = strides * int(STRIDE_S * rate_hz) + more
+    path = tmp_path / "song.wav"
+    ffmpeg("-f", "lavfi", "-i", f"anoisesrc=r={rate_hz}:seed={count}:a=0.3:d=60,atrim=end_sample={length}",
+           "-ac", "2", str(path))  # fmt: skip
+    options = Options(formats=("flac", "wav-32f"))
+    parted = Parted(storage, path, model, options, part_s=length / rate_hz / count + 1e-6)
+    plan = parted.plan(tmp_path / "plan")
+    assert len(plan.parts) == count
+    found = parted.finish(plan, tmp_path)
+    result, wanted = whole(path, tmp_path / "whole", model, options)
+    assert found == wanted
+    assert dict(parted.peaks) == dict(result.peaks)
+
+
+def test_each_precision_gives_other_samples(hybrid: Path, tmp_path: Path) -> None:
+    path = make(tmp_path / "song.wav", *CODECS["song.wav"], duration_s=2)
+    options = Options(stems=("vocals",), formats=("wav-32f",))
+    found = []
+    for precision in PRECISIONS:
+        _, files = whole(path, tmp_path / precision, models.load("small", hybrid, precision), options)
+        found.append(files["vocals", "wav"])
+    assert len(set(found)) == len(PRECISIONS)
+
+
+@pytest.mark.parametrize("precision", [EXACT, FAST])
+def test_parts_of_a_song_that_clips_have_the_gain_of_the_whole(
+    precision: str, hybrid: Path, storage: Storage, tmp_path: Path
+) -> None:
+    model = models.load("small", hybrid, precision)
+    path = make(tmp_path / "song.wav", "-c:a", "pcm_f32le", "-af", "volume=500", duration_s=17.7)
     options = Options(formats=("wav-32f", "flac"))
     parted = Parted(storage, path, model, options, part_s=6)
     plan = parted.plan(tmp_path / "plan")
@@ -163,6 +208,18 @@ def test_parts_of_a_song_that_clips_have_the_gain_of_the_whole(
         ours, theirs = samples(found[stem, format], tmp_path / "a"), samples(audio, tmp_path / "b")
         np.testing.assert_array_equal(ours, theirs)
     assert {stem.gain_db for stem in parted.track.stems} == {result.gain_db}
+    assert result.gain_db < 0
+
+
+def test_a_song_with_a_cover_has_it_in_the_files_that_its_parts_are_joined_to(storage: Storage, tmp_path: Path) -> None:
+    path = with_cover(tmp_path, "song.flac", "64x48", title="Song", duration_s=13)
+    model, options = models.load("untrained", tmp_path), Options(stems=("vocals",), formats=("mp3", "flac", "wav"))
+    parted = Parted(storage, path, model, options, part_s=7)
+    found = parted.finish(parted.plan(tmp_path / "plan"), tmp_path)
+    _, wanted = whole(path, tmp_path / "whole", model, options)
+    assert found == wanted
+    cover = (tmp_path / "whole" / "cover.jpg").read_bytes()
+    assert [cover in found["vocals", format] for format in ("mp3", "flac", "wav")] == [True, True, False]
 
 
 def test_a_long_song_is_joined_stem_by_stem(storage: Storage, tmp_path: Path) -> None:
@@ -175,7 +232,7 @@ def test_a_long_song_is_joined_stem_by_stem(storage: Storage, tmp_path: Path) ->
     missing = parts.missing(parted.shelf, plan)
     assert missing is not None
     assert (missing.count, missing.begin, missing.end) == (4, 0, 0.95)
-    assert [each.place_s for each in missing.parts] == sorted(plan.place_s(part) for part in plan.parts)
+    assert {each.place_s for each in missing.parts} == {13}
     parted.make(plan, plan.parts[2], tmp_path / "third")
     assert parted.told == [pytest.approx(each / len(parted.told)) for each in range(1, len(parted.told) + 1)]
     missing = parts.missing(parted.shelf, plan)
@@ -183,8 +240,13 @@ def test_a_long_song_is_joined_stem_by_stem(storage: Storage, tmp_path: Path) ->
     assert ([each.name for each in missing.parts], missing.begin) == (
         [plan.parts[0], plan.parts[1], plan.parts[3]], 0.2375,
     )  # fmt: skip
+    start, stop = plan.samples(plan.parts[2])
+    assert {each.place_s for each in missing.parts} == {round(13 - (stop - start) / RATE_HZ, 3)}
     for part in plan.parts:
         parted.make(plan, part, tmp_path / part)
+    missing = parts.missing(parted.shelf, plan)
+    assert missing is not None
+    assert [(each.name, each.place_s) for each in missing.parts] == [(name, 0) for name in plan.joins]
     for name in plan.joins:
         (tmp_path / name).mkdir()
         parts.join_stem(parted.shelf, plan, name, tmp_path / name, parted.publisher, parted.told.append)

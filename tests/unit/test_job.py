@@ -11,7 +11,7 @@ import pytest
 from stems.config import Settings
 from stems.errors import BadAudio, Busy
 from stems.options import Options
-from stems.separate import job
+from stems.separate import job, workbench
 from stems.separate.job import Worker
 from stems.separate.work import Stages
 from stems.storage import Storage
@@ -21,7 +21,8 @@ MODEL: Any = SimpleNamespace(name="demo", digest="", precision="exact", sources=
 
 
 def song() -> job._Song:
-    return job._Song(UPLOAD, "0" * 64, Path("song"), Options(), MODEL)
+    shelf: Any = SimpleNamespace(songhash="0" * 64)
+    return job._Song(UPLOAD, Path("song"), Options(), MODEL, shelf)
 
 
 @pytest.fixture
@@ -31,8 +32,8 @@ def worker() -> Worker:
 
 
 def test_a_song_waits_for_its_turn_and_not_for_ever(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "_TURN_S", 0.2)
-    with worker._separating:
+    monkeypatch.setattr(workbench, "_TURN_S", 0.2)
+    with worker._bench.turn():
         started = time.monotonic()
         with pytest.raises(Busy):
             worker._separate(song(), Stages(), 0)

@@ -107,8 +107,8 @@ def test_a_video_is_no_cover(tmp_path: Path) -> None:
     assert tags.read(path, tmp_path / "cover.jpg").cover is None
 
 
-def with_cover(folder: Path, name: str, size: str, title: str = "") -> Path:
-    art, plain = folder / "art.png", make(folder / f"plain-{name}", *CODECS[name], duration_s=0.5)
+def with_cover(folder: Path, name: str, size: str, title: str = "", duration_s: float = 0.5) -> Path:
+    art, plain = folder / "art.png", make(folder / f"plain-{name}", *CODECS[name], duration_s=duration_s)
     ffmpeg("-f", "lavfi", "-i", f"color=red:s={size}:d=0.04", "-frames:v", "1", str(art))
     command = ["-i", str(plain), "-i", str(art), "-map", "0", "-map", "1", "-c", "copy"]
     ffmpeg(*command, "-disposition:v", "attached_pic", "-metadata", f"title={title}", str(folder / name))

@@ -5,54 +5,42 @@ left. So it does not matter at which line the process dies.
 """
 
 import logging
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import copy_context
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
-from stems import jobs, lease, metrics, naming
+from stems import jobs, lease, naming
 from stems.config import Settings
 from stems.contract import Upload
 from stems.division import Divided, Wanted
-from stems.errors import Busy, Cancelled, ObjectGone, StateUnavailable
+from stems.errors import Cancelled, ObjectGone, StateUnavailable
 from stems.index import Index
-from stems.options import Options, extension, serves
+from stems.options import Options
 from stems.record import Asked, Stem, Track
 from stems.separate import audio, parts, scratch
-from stems.separate import model as models
-from stems.separate.device import choose
 from stems.separate.model import Model
 from stems.separate.plan import Plan, plan_id
 from stems.separate.progress import Progress
-from stems.separate.publish import Finished, Publisher, info
+from stems.separate.publish import Finished, Publisher
 from stems.separate.shelf import Shelf
 from stems.separate.work import SEPARATING, Stages, separate_file
+from stems.separate.workbench import Workbench
 from stems.storage import Storage
 
 _log = logging.getLogger(__name__)
 
-# How long a song waits for one whose caller is gone: after a relay died, say. A request that waits counts as work, so
-# that Knative adds pods, where a 429 a second would look like idleness and hold up the line.
-_TURN_S = 20.0
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class _Song:
-    """An upload with what is known of it; its bytes are in the file `path`."""
+    """An upload with what is known of it; its bytes are in the file `path`, unless there is a `plan`."""
 
     upload: Upload
-    songhash: str
     path: Path
     options: Options
     model: Model
+    shelf: Shelf
+    plan: Plan | None = None
 
 
 class Worker:
@@ -66,30 +54,17 @@ class Worker:
         self._progress = Progress(self._jobs)
         self._index = Index(self._redis, storage)
         self._publisher = Publisher(storage, self._check)
-        self._separating = threading.Lock()
-        # One thread for all separations: whichever thread has once computed keeps 170 MB of torch's from then on.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="separate")
-        # The worker's own model stays; beside it, the one that an upload asked for last.
-        self._own = cache(lambda: self._load(settings.model))
-        self._other = lru_cache(maxsize=1)(self._load)
-        self._device = cache(lambda: choose(settings.device))
+        self._bench = Workbench(settings)
         scratch.clean()
 
     def load_model(self) -> Model:
         """Load the worker's own model, once, and say which it is. Raises ModelUnavailable."""
-        model = self._own()
+        model = self._bench.model()
         try:
             self._index.announce(model.name, model.sources, model.note)
         except StateUnavailable as error:
             _log.warning("the model is not announced: %s", error)
         return model
-
-    def _load(self, name: str) -> Model:
-        settings = self._settings
-        return models.load(name, Path(settings.model_dir), settings.precision, self._device())
-
-    def _model(self, name: str | None) -> Model:
-        return self._own() if name in (None, self._settings.model) else self._other(name)
 
     def do(self, upload: Upload, stages: Stages, places: int = 0) -> Track | Divided:
         """Return the record of the upload's song, separating it if that was not done before.
@@ -99,34 +74,46 @@ class Worker:
         Raises ObjectGone when the bytes are not there any more, Cancelled, other PermanentErrors for a song that cannot
         be separated, InProgress while somebody else is at it, other TransientErrors when a part is away.
         """
+        divided = self._divided(upload.job)
         try:
-            return self._do(upload, stages, places)
-        except Cancelled:
-            # Last, as the tag `separating` may have come after the one of whoever cancelled.
-            self._storage.tag(upload, "cancelled")
+            return self._do(upload, stages, places, divided)
+        except (Cancelled, ObjectGone) as error:
+            if divided:
+                divided.clear()
+            if isinstance(error, Cancelled):
+                # Last, as the tag `separating` may have come after the one of whoever cancelled.
+                self._storage.tag(upload, "cancelled")
             raise
 
-    def _do(self, upload: Upload, stages: Stages, places: int) -> Track | Divided:
+    def _do(self, upload: Upload, stages: Stages, places: int, divided: Shelf | None) -> Track | Divided:
         held = lease.held(self._redis, upload.job, self._settings.lease_s)
         with held, self._progress.followed(upload.job), scratch.folder() as folder:
             self._begin(upload)
             path = Path(folder) / "upload"
-            with stages("fetch"):
-                fetched = self._storage.fetch(upload, path, self._settings.max_bytes)
-            options = Options.from_metadata(_user_metadata(fetched.metadata))
-            model = self._model(options.model)
+            options = Options.from_metadata(_user_metadata(self._storage.check_upload(upload)))
+            model = self._bench.model(options.model)
             options.wanted(model.sources)
-            self._storage.tag(upload, "separating", songhash=fetched.songhash)
-            with lease.held(self._redis, fetched.songhash, self._settings.lease_s):
-                track = self._existing(fetched.songhash, options, model)
-                self._progress.tell(upload.job, songhash=fetched.songhash, reused=int(track is not None))
+            plan = divided.plan() if divided and self._settings.part_s else None
+            if plan and plan.id == plan_id(plan.songhash, options, model):
+                songhash = plan.songhash
+            else:
+                plan = None
+                with stages("fetch"):
+                    songhash = self._storage.fetch(upload, path, self._settings.max_bytes).songhash
+            self._storage.tag(upload, "separating", songhash=songhash)
+            shelf = Shelf(self._storage, songhash, plan_id(songhash, options, model))
+            with lease.held(self._redis, songhash, self._settings.lease_s):
+                track = self._publisher.existing(songhash, options, model)
+                self._progress.tell(upload.job, songhash=songhash, reused=int(track is not None))
                 if track is None:
-                    made = self._separate(_Song(upload, fetched.songhash, path, options, model), stages, places)
+                    made = self._separate(_Song(upload, path, options, model, shelf, plan), stages, places)
                     if isinstance(made, Divided):
                         return made
                     track = made
                 else:
                     _log.info("answered from the existing result", extra=_extra(upload, track))
+                # Also where the worker that wrote the record came no further.
+                shelf.clear()
                 # Within the lease: who removes the track has the last word.
                 self._index.add(track)
                 self._storage.tag(upload, "done", songhash=track.songhash)
@@ -137,67 +124,69 @@ class Worker:
 
         Raises ObjectGone where the song, or its division, is not there any more; Cancelled and others, as `do`.
         """
-        self._storage.check_upload(wanted.upload)
-        identity = f"{wanted.songhash}.{wanted.plan}.{wanted.name}"
-        held = lease.held(self._redis, identity, self._settings.lease_s)
-        with held, self._progress.followed(wanted.job), scratch.folder() as name:
-            folder, shelf = Path(name), Shelf(self._storage, wanted.songhash, wanted.plan)
-            plan = shelf.plan()
-            if plan is None or wanted.name not in (*plan.parts, *plan.joins):
-                raise ObjectGone(f"the song is not divided so, or not any more: {wanted.name} of {wanted.plan}")
-            if wanted.name in shelf.there():
-                return
-            with self._turn():
-                _log.info("making a part", extra={"key": wanted.key, "job": wanted.upload.job, "part": wanted.name})
-                if wanted.name in plan.joins:
-                    on_join = partial(self._on_progress, wanted.job, left_s=None)
-                    parts.join_stem(shelf, plan, wanted.name, folder, self._publisher, on_join)
-                    return
-                model = self._model(plan.model)
-                options = Options(plan.model, plan.stems, plan.formats)
-                if plan_id(plan.songhash, options, model) != plan.id:
-                    raise ObjectGone(f"the song was divided for another model {plan.model} than the one that is here")
-                on_part = partial(self._on_progress, wanted.job)
-                self._computing(parts.make, shelf, plan, wanted.name, folder, model, on_part)
-
-    def _existing(self, songhash: str, options: Options, model: Model) -> Track | None:
-        """Return the record of this song if it already holds all that is asked for."""
-        track = self._publisher.record(songhash)
-        if track is None or track.model != info(model):
-            return None
-        for stem in options.wanted(model.sources):
-            for name in options.formats:
-                found = track.find(stem, extension(name))
-                # Objects may have been removed by hand or have expired.
-                if not (found and serves(name, found.quality) and self._storage.has(found.object, found.etag)):
-                    return None
-        return track
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Work on one thing at a time. Raises Busy."""
-        if not self._separating.acquire(timeout=_TURN_S):
-            raise Busy("this worker is separating another song", retry_after_s=1)
+        shelf = Shelf(self._storage, wanted.songhash, wanted.plan)
         try:
-            with metrics.IN_WORK.track_inprogress():
-                yield
-        finally:
-            self._separating.release()
+            self._storage.check_upload(wanted.upload)
+        except ObjectGone:
+            shelf.clear()
+            raise
+        plan = shelf.plan()
+        if plan is None or wanted.name not in (*plan.parts, *plan.joins):
+            raise ObjectGone(f"the song is not divided so, or not any more: {wanted.name} of {wanted.plan}")
+        # The files of a stem have one name, whatever they are to be made at: two wishes do not write them at once.
+        whose = wanted.songhash if wanted.name in plan.joins else f"{wanted.songhash}.{wanted.plan}"
+        held = lease.held(self._redis, f"{whose}.{wanted.name}", self._settings.lease_s)
+        with held, self._progress.followed(wanted.job), scratch.folder() as folder:
+            if shelf.has(wanted.name):
+                return
+            with self._bench.turn():
+                _log.info("making a part", extra={"key": wanted.key, "job": wanted.upload.job, "part": wanted.name})
+                try:
+                    self._make(wanted, shelf, plan, Path(folder))
+                except Cancelled:
+                    if self._is_over(wanted.upload.job):
+                        shelf.clear()
+                    raise
+            # Whoever ended the song while this worker was paused has removed what was there by then.
+            if shelf.plan() is None and (self._is_over(wanted.upload.job) or self._is_done(plan)):
+                shelf.clear()
 
-    def _computing(self, work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
-        """Do it in the thread that computes."""
-        # In our context: the log names the event, the stages are spans of its trace.
-        context = copy_context()
-        return self._thread.submit(lambda: context.run(work, *given, **named)).result()
+    def _make(self, wanted: Wanted, shelf: Shelf, plan: Plan, folder: Path) -> None:
+        if wanted.name in plan.joins:
+            on_join = partial(self._on_progress, wanted.job, left_s=None)
+            parts.join_stem(shelf, plan, wanted.name, folder, self._publisher, on_join)
+            return
+        model = self._bench.model(plan.model)
+        if plan_id(plan.songhash, plan.options, model) != plan.id:
+            raise ObjectGone(f"the song was divided for another model {plan.model} than the one that is here")
+        on_part = partial(self._on_progress, wanted.job)
+        self._bench.computing(parts.make, shelf, plan, wanted.name, folder, model, on_part)
+
+    def _divided(self, job: str) -> Shelf | None:
+        """Return where the parts of a song are, if it is known to be divided."""
+        try:
+            songhash, plan = self._jobs.fields(job, "songhash", "plan")
+        except StateUnavailable:
+            return None
+        return Shelf(self._storage, songhash, plan) if songhash and plan else None
+
+    def _is_over(self, job: str) -> bool:
+        """Tell whether nobody wants the song. One that failed may be tried again: its parts stay."""
+        try:
+            return self._jobs.fields(job, "state")[0] in {"cancelled", "gone"}
+        except StateUnavailable:
+            return False
+
+    def _is_done(self, plan: Plan) -> bool:
+        return self._publisher.existing(plan.songhash, plan.options, self._bench.model(plan.model)) is not None
 
     def _separate(self, song: _Song, stages: Stages, places: int) -> Track | Divided:
         """Separate a song as a whole, or say which parts of it are missing, or join them."""
-        folder, model, options = song.path.parent, song.model, song.options
-        shelf = Shelf(self._storage, song.songhash, plan_id(song.songhash, options, model))
-        with self._turn():
+        folder, model, options, shelf = song.path.parent, song.model, song.options, song.shelf
+        with self._bench.turn():
             name, limit_s = Path(naming.song_name(song.upload.key)).stem, self._settings.max_duration_s
-            found: Plan | audio.Song | None = None
-            if self._settings.part_s:
+            found: Plan | audio.Song | None = song.plan
+            if found is None and self._settings.part_s:
                 found = shelf.plan() or parts.decode(
                     song.path,
                     folder,
@@ -211,9 +200,9 @@ class Worker:
                     stages=stages,
                 )
             if isinstance(found, Plan):
-                return self._join(song, shelf, found, stages)
+                return self._join(song, found, stages)
             _log.info("separating", extra={"key": song.upload.key, "job": song.upload.job, "model": model.name})
-            result = self._computing(
+            result = self._bench.computing(
                 separate_file,
                 song.path,
                 folder,
@@ -226,22 +215,28 @@ class Worker:
                 decoding=parts.Decoded(found) if found else None,
             )
         with stages("put"):
-            stems = tuple(self._publisher.put(song.songhash, result.stems, result.gain_db))
+            stems = tuple(self._publisher.put(shelf.songhash, result.stems, result.gain_db))
         return self._publish(song, result.length, stems, result.peaks, stages)
 
-    def _join(self, song: _Song, shelf: Shelf, plan: Plan, stages: Stages) -> Track | Divided:
-        missing = parts.missing(shelf, plan)
+    def _join(self, song: _Song, plan: Plan, stages: Stages) -> Track | Divided:
+        try:
+            return self._joined(song, plan, stages)
+        except Cancelled:
+            song.shelf.clear()
+            raise
+
+    def _joined(self, song: _Song, plan: Plan, stages: Stages) -> Track | Divided:
+        missing = parts.missing(song.shelf, plan)
         if missing:
+            self._check(song.upload.job)
             _log.info("divided", extra={"key": song.upload.key, "job": song.upload.job, "parts": len(missing.parts)})
             return missing
 
         def on_progress(part: float) -> None:
             self._on_progress(song.upload.job, SEPARATING + (1 - SEPARATING) * part, None)
 
-        stems, peaks = parts.join_all(shelf, plan, song.path.parent, self._publisher, on_progress, stages)
-        track = self._publish(song, plan.length, stems, peaks, stages)
-        shelf.clear()
-        return track
+        stems, peaks = parts.join_all(song.shelf, plan, song.path.parent, self._publisher, on_progress, stages)
+        return self._publish(song, plan.length, stems, peaks, stages)
 
     def _publish(
         self,
@@ -252,7 +247,7 @@ class Worker:
         stages: Stages,
     ) -> Track:
         asked = Asked(song.options.model or "", song.options.stems, song.options.formats)
-        done = Finished(song.upload, song.songhash, song.model, asked, length, stems, peaks, dict(stages.seconds))
+        done = Finished(song.upload, song.shelf.songhash, song.model, asked, length, stems, peaks, dict(stages.seconds))
         track = self._publisher.publish(done, song.path.parent)
         _log.info("separated", extra={**_extra(song.upload, track), **track.stages_s})
         return track
@@ -274,7 +269,7 @@ class Worker:
     def _check(self, job: str) -> None:
         """Look for the last time before the record, which makes the track exist."""
         try:
-            cancelled = self._jobs.is_cancelled(job)
+            (cancelled,) = self._jobs.fields(job, "cancel")
         except StateUnavailable:
             return
         if cancelled:

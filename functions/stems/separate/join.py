@@ -2,30 +2,29 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 from stems.separate.encode import Encoder
 from stems.separate.peaks import Peaks
 from stems.separate.plan import Plan
-from stems.separate.shelf import Shelf
+from stems.separate.shelf import About, Shelf
 from stems.separate.spool import gain_for
 from stems.separate.tags import Tags
 from stems.separate.work import Made, encodings, files
 
 
-def gain(abouts: Sequence[Mapping[str, Any]]) -> float:
+def gain(abouts: Sequence[About]) -> float:
     """Return the one gain of all stems, of what is known of all parts."""
-    return gain_for(max(float(about["peak"]) for about in abouts))
+    return gain_for(max(about.peak for about in abouts))
 
 
-def peaks(plan: Plan, abouts: Sequence[Mapping[str, Any]]) -> Peaks:
+def peaks(plan: Plan, abouts: Sequence[About]) -> Peaks:
     """Return the waveforms of the whole song, of what is known of all parts."""
     found = Peaks(plan.length)
     for part, about in zip(plan.parts, abouts, strict=True):
-        found.merge(plan.samples(part)[0], about["peaks"])
+        found.merge(plan.samples(part)[0], about.peaks)
     return found
 
 
@@ -36,9 +35,7 @@ def join(
 
     `on_progress` is told the part done, some times a second. Raises ObjectGone where a part is missing, EncodeFailed.
     """
-    cover = folder / "cover.jpg" if plan.cover else None
-    if cover:
-        shelf.fetch_cover(cover)
+    cover = shelf.fetch_cover(folder / "cover.jpg") if plan.cover else None
     about = Tags(plan.title, plan.tags, cover)
     made = files(stems, plan.formats, folder)
     pipes = {stem: folder / f"{stem}.f32" for stem in stems}

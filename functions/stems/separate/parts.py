@@ -5,9 +5,7 @@ Every step looks first at what is there, and may be repeated: it writes the same
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from stems.division import Divided, Next
 from stems.errors import ObjectGone, TransientError
@@ -21,7 +19,7 @@ from stems.separate.pace import Pace
 from stems.separate.peaks import Peaks
 from stems.separate.plan import Plan
 from stems.separate.publish import Publisher
-from stems.separate.shelf import Shelf
+from stems.separate.shelf import About, Joined, Shelf
 from stems.separate.spill import Spill
 from stems.separate.spool import Spool, decibels
 from stems.separate.work import SEPARATING, OnProgress, Stages
@@ -104,7 +102,8 @@ def missing(shelf: Shelf, plan: Plan) -> Divided | None:
         wanted = [name for name in names if name not in there]
         if wanted:
             begin += (end - begin) * (len(names) - len(wanted)) / len(names)
-            parts = tuple(Next(name, round(plan.place_s(name), 3)) for name in wanted)
+            place_s = round(plan.left_s(wanted), 3)
+            parts = tuple(Next(name, place_s) for name in wanted)
             return Divided(plan.songhash, plan.id, parts, len(names), round(begin, 4), end)
     return None
 
@@ -113,7 +112,7 @@ def _lost(shelf: Shelf, plan: Plan, there: set[str]) -> Iterator[str]:
     """Yield the joins among `there` whose stems are gone from the bucket: swept away, or replaced by another wish."""
     for name in sorted(there.intersection(plan.joins)):
         try:
-            stems = [Stem(**stem) for stem in shelf.about(name)["stems"]]
+            stems = shelf.joined(name).stems
         except ObjectGone:
             yield name
             continue
@@ -146,8 +145,7 @@ def make(shelf: Shelf, plan: Plan, part: str, folder: Path, model: Model, on_pro
         files = [(stem, spool.path(stem)) for stem in plan.stems]
         with stages("put"):
             shelf.put_sound(part, files)
-    about = {"peak": spool.peak, "peaks": peaks.excerpt(start, stop), "stages_s": stages.seconds}
-    shelf.put_about(part, about)
+    shelf.put_about(part, About(spool.peak, peaks.excerpt(start, stop), stages.seconds))
 
 
 def join_stem(
@@ -157,7 +155,7 @@ def join_stem(
     stages = Stages()
     abouts = [shelf.about(part) for part in plan.parts]
     stems = _joined(shelf, plan, (name.removeprefix("join-"),), abouts, folder, publisher, on_progress, stages)
-    shelf.put_about(name, {"stems": [asdict(stem) for stem in stems], "stages_s": stages.seconds})
+    shelf.put_about(name, Joined(stems, stages.seconds))
 
 
 def join_all(
@@ -174,14 +172,15 @@ def join_all(
     """
     try:
         abouts = [shelf.about(part) for part in plan.parts]
-        joins = [shelf.about(name) for name in plan.joins]
-        stems = tuple(Stem(**stem) for about in joins for stem in about["stems"])
+        joins = [shelf.joined(name) for name in plan.joins]
+        stems = tuple(stem for join in joins for stem in join.stems)
         if not plan.apart:
             stems = _joined(shelf, plan, plan.stems, abouts, folder, publisher, on_progress, stages)
     except ObjectGone as error:
         raise TransientError(f"a part of the song was lost, and is made anew: {error}") from error
     total: Counter[str] = Counter()
-    for each in (stages.seconds, plan.stages_s, *(about["stages_s"] for about in (*abouts, *joins))):
+    made: Sequence[About | Joined] = (*abouts, *joins)
+    for each in (stages.seconds, plan.stages_s, *(about.stages_s for about in made)):
         total.update(each)
     stages.seconds.update({name: round(seconds, 3) for name, seconds in total.items()})
     return stems, join.peaks(plan, abouts).shares(join.gain(abouts))
@@ -191,7 +190,7 @@ def _joined(
     shelf: Shelf,
     plan: Plan,
     stems: tuple[str, ...],
-    abouts: Sequence[Mapping[str, Any]],
+    abouts: Sequence[About],
     folder: Path,
     publisher: Publisher,
     on_progress: Callable[[float], None],

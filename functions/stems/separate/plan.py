@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -60,6 +60,11 @@ class Plan:
         """Return the names of the joins that are made apart."""
         return tuple(f"join-{stem}" for stem in self.stems) if self.apart else ()
 
+    @property
+    def options(self) -> Options:
+        """Return what is asked for."""
+        return Options(self.model, self.stems, self.formats)
+
     def segments(self, part: str) -> tuple[int, int]:
         """Return the segments [first, last) of a part. Raises KeyError for one that is not in the plan."""
         if part not in self.parts:
@@ -72,9 +77,10 @@ class Plan:
         first, last = self.segments(part)
         return first * self.stride, min(last * self.stride, self.length)
 
-    def place_s(self, part: str) -> float:
-        """Return where a part begins, in seconds of the song; a join: at its end."""
-        return self.samples(part)[0] / self.sample_rate_hz if part in self.parts else self.length / self.sample_rate_hz
+    def left_s(self, names: Iterable[str]) -> float:
+        """Return how long the music of these parts plays, in seconds; of joins it is made already."""
+        made = map(self.samples, set(names).intersection(self.parts))
+        return sum(stop - start for start, stop in made) / self.sample_rate_hz
 
     def to_json(self) -> bytes:
         """Return the bytes of `plan.json`."""

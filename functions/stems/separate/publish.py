@@ -7,7 +7,7 @@ from pathlib import Path
 from stems import jobs, naming
 from stems.contract import Upload
 from stems.errors import ObjectGone, StorageUnavailable, UnknownTrack
-from stems.options import FORMATS
+from stems.options import FORMATS, Options, extension, serves
 from stems.record import Asked, ModelInfo, Stem, Track
 from stems.separate import peaks
 from stems.separate.model import Model
@@ -67,6 +67,19 @@ class Publisher:
             return self._storage.track(songhash)
         except UnknownTrack:
             return None
+
+    def existing(self, songhash: str, options: Options, model: Model) -> Track | None:
+        """Return the record of a song if it already holds all that is asked for."""
+        track = self.record(songhash)
+        if track is None or track.model != info(model):
+            return None
+        for stem in options.wanted(model.sources):
+            for name in options.formats:
+                found = track.find(stem, extension(name))
+                # Objects may have been removed by hand or have expired.
+                if not (found and serves(name, found.quality) and self._storage.has(found.object, found.etag)):
+                    return None
+        return track
 
     def _put_peaks(self, folder: Path, track: Track, done: Finished, before: Track | None) -> str:
         """Put the waveforms of all stems of the record, also of those that were made earlier; return their object."""

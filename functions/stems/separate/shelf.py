@@ -5,10 +5,11 @@ A part is there when its `.json` is, which is written last. Nobody but workers r
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from stems import naming
 from stems.errors import ObjectGone
@@ -16,9 +17,28 @@ from stems.record import Stem
 from stems.separate.plan import Plan
 from stems.storage import Storage, translated
 
+T = TypeVar("T")
+
 _RAW = "application/octet-stream"
 _CHUNK = 1 << 20
 _PLAN, _MIX, _COVER = "plan.json", "mix.f32", "cover.jpg"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is to be known of a part. `peak`: its loudest sample; `peaks`: its points to draw, by stem."""
+
+    peak: float
+    peaks: Mapping[str, list[float]]
+    stages_s: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What is to be known of a join: the files that were published."""
+
+    stems: tuple[Stem, ...]
+    stages_s: Mapping[str, float]
 
 
 class Shelf:
@@ -51,9 +71,13 @@ class Shelf:
         with path.open("wb") as file:
             file.writelines(self._stream(_MIX, length, offset))
 
-    def fetch_cover(self, path: Path) -> None:
-        """Write the song's cover to a file. Raises ObjectGone."""
-        path.write_bytes(self._read(_COVER))
+    def fetch_cover(self, path: Path) -> Path | None:
+        """Write the song's cover to a file and return it; None where it is lost: nothing is made anew for that."""
+        try:
+            path.write_bytes(self._read(_COVER))
+        except ObjectGone:
+            return None
+        return path
 
     def there(self) -> set[str]:
         """Return the names of the parts and joins that are there."""
@@ -65,20 +89,27 @@ class Shelf:
         for stem, path in files:
             self._storage.put_stem(f"{self._folder}{name}-{stem}.f32", path, _RAW)
 
-    def put_about(self, name: str, about: dict[str, Any]) -> None:
-        """Store what is to be known of a part: from now on it is there."""
-        self._put(f"{name}.json", json.dumps(about).encode())
+    def put_about(self, name: str, about: About | Joined) -> None:
+        """Store what is to be known of a part, or of a join: from now on it is there."""
+        self._put(f"{name}.json", json.dumps(asdict(about)).encode())
 
-    def about(self, name: str) -> dict[str, Any]:
+    def about(self, part: str) -> About:
         """Return what is to be known of a part. Raises ObjectGone where it is not there, or damaged."""
+        return self._told(part, lambda found: About(**found))
+
+    def joined(self, join: str) -> Joined:
+        """Return what is to be known of a join. Raises as `about`."""
+        return self._told(
+            join, lambda found: Joined(**{**found, "stems": tuple(Stem(**each) for each in found["stems"])})
+        )
+
+    def has(self, name: str) -> bool:
+        """Tell whether a part, or a join, is there."""
         try:
-            found = json.loads(self._read(f"{name}.json"))
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            self.forget(name)
-            raise ObjectGone(f"{self._folder}{name}.json is damaged")
-        return found
+            self.joined(name) if name.startswith("join-") else self.about(name)
+        except ObjectGone:
+            return False
+        return True
 
     def sound(self, name: str, stem: str, length: int) -> Iterator[bytes]:
         """Yield the `length` bytes of a stem of a part. Raises ObjectGone; then the part is to be made anew."""
@@ -102,11 +133,20 @@ class Shelf:
 
     def clear(self) -> None:
         """Remove everything, the plan first: what is not whole must not look so."""
-        self.forget_plan()
-        self._storage.remove(self._storage.names(self._folder))
+        if names := self._storage.names(self._folder):
+            self.forget_plan()
+            self._storage.remove(names)
 
     def _put(self, name: str, body: bytes) -> None:
         self._storage.put_stream(self._folder + name, io.BytesIO(body))
+
+    def _told(self, name: str, read: Callable[[Any], T]) -> T:
+        try:
+            return read(json.loads(self._read(f"{name}.json")))
+        # Also what another version of the program wrote: it is made anew.
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self.forget(name)
+            raise ObjectGone(f"{self._folder}{name}.json is damaged: {error}") from error
 
     def _read(self, name: str) -> bytes:
         answer = self._storage.open(self._folder + name)

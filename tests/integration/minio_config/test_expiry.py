@@ -20,7 +20,7 @@ def test_expiry_comes_and_goes_with_its_setting(server: Server) -> None:
         "expiry of output after 30 days": "created",
     }
     assert expiry(server, "queue") == {"stems-expire": 3}
-    assert expiry(server, "output") == {"stems-expire": 30, "stems-parts": 2}
+    assert expiry(server, "output") == {"stems-expire": 30, "stems-parts": 7}
     assert server.apply(**days) == {}
     days["STEMS_KEEP_OUTPUT_DAYS"] = "31"
     assert server.apply(**days) == {"expiry of output after 31 days": "updated"}
@@ -29,7 +29,7 @@ def test_expiry_comes_and_goes_with_its_setting(server: Server) -> None:
         "expiry of output after no days": "removed",
     }
     assert expiry(server, "queue") == {}
-    assert expiry(server, "output") == {"stems-parts": 2}
+    assert expiry(server, "output") == {"stems-parts": 7}
 
 
 def test_only_parts_of_songs_expire_by_their_setting(server: Server) -> None:
@@ -37,7 +37,7 @@ def test_only_parts_of_songs_expire_by_their_setting(server: Server) -> None:
     assert expiry(server, "output") == {"stems-parts": 5}
     config = server.login("root").get_bucket_lifecycle("output")
     assert [rule.rule_filter and rule.rule_filter.prefix for rule in (config.rules if config else [])] == ["parts/"]
-    assert server.apply() == {"expiry of parts of songs after 2 days": "updated"}
+    assert server.apply() == {"expiry of parts of songs after 7 days": "updated"}
 
 
 def test_expiry_rules_of_others_stay(server: Server) -> None:

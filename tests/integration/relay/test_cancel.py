@@ -42,7 +42,7 @@ def test_one_that_runs_ends_whatever_its_worker_answers(stack: Stack, answer: st
         await one.claim(upload())
         job = await taken(one)
         assert stack.jobs.cancel(upload().job) == "cancelled"
-        assert stack.jobs.is_cancelled(upload().job)
+        assert stack.jobs.fields(upload().job, "cancel") == ["1"]
         assert stack.jobs.update(upload().job, state="separating") is True
         assert await one.claim(upload()) == "duplicate"
         assert [await one.settle(job, answer, error="x", refund=True) for _ in range(2)] == ["cancelled", "cancelled"]
@@ -71,7 +71,7 @@ def test_an_upload_after_the_cancellation_is_not_lost(stack: Stack) -> None:
         stack.jobs.cancel(upload().job)
         assert await one.claim(LATER) == "again"
         assert await one.settle(job, "gone") == "waiting"
-        assert not stack.jobs.is_cancelled(upload().job)
+        assert stack.jobs.fields(upload().job, "cancel") == [None]
         assert await one.settle(await taken(one), "done") == "done"
 
     in_line(stack, act)

@@ -6,9 +6,10 @@ import time
 import pytest
 
 from stems import naming
-from stems.contract import TYPE_DIVIDED, Upload
+from stems.contract import TYPE_DIVIDED
 from stems.division import Divided, Next, Wanted
 from stems_relay.inbox import Inbox, Taken
+from stems_relay.part_scripts import TURN
 from tests.integration.relay.test_line import in_line, taken, upload
 from tests.relay_stack import Reply, Sink, Stack, ended
 from tests.servers import until
@@ -19,8 +20,8 @@ SONG = upload().job
 MOST = 3
 
 
-def divided(*names: str, step_s: float = 300, begin: float = 0, end: float = 0.95) -> Divided:
-    parts = tuple(Next(name, number * step_s) for number, name in enumerate(names or NAMES))
+def divided(*names: str, left_s: float = 900, begin: float = 0, end: float = 0.95) -> Divided:
+    parts = tuple(Next(name, left_s) for name in names or NAMES)
     return Divided(SONGHASH, PLAN, parts, len(parts), begin, end)
 
 
@@ -62,6 +63,7 @@ def test_the_song_goes_back_in_line_when_its_last_part_has_ended(stack: Stack) -
             SONGHASH,
             "0.0000",
         )
+        assert stack.jobs.fields(SONG, "songhash", "plan") == [SONGHASH, PLAN]
         view = stack.jobs.view()
         assert (view.waiting, view.running, [job.id for job in view.running_jobs]) == (0, 1, [SONG])
         assert [job.id for job in stack.jobs.running()] == [SONG]
@@ -93,43 +95,65 @@ def test_the_song_goes_back_in_line_when_its_last_part_has_ended(stack: Stack) -
     in_line(stack, act)
 
 
-def test_songs_pass_a_long_one_until_its_music_would_have_come_so_far(stack: Stack) -> None:
-    now = stack.redis.time()[0] * 1000
+async def long(relay: Inbox, key: str, *, ago_s: float, parts: int, step_s: float = 300) -> None:
+    """Enter a song that was uploaded so long ago, and divide it."""
+    now = int((await relay._redis.time())[0] * 1000)
+    assert await relay.claim(upload(key, now - int(1000 * ago_s))) == "new"
+    names = tuple(f"part-{number}-of-{parts}" for number in range(1, parts + 1))
+    assert await relay.divide(await taken(relay), divided(*names, left_s=parts * step_s), MOST) == "divided"
 
-    def at(ago_s: float, key: str) -> Upload:
-        return upload(key, now - int(1000 * ago_s))
 
+async def order(relay: Inbox) -> list[str]:
+    """Take all that is due; return the keys, a part's with its number."""
+    found = await relay.take(count=100)
+    assert isinstance(found, list)
+    numbers = [each.message.name.split("-")[1] if isinstance(each.message, Wanted) else "" for each in found]
+    return [f"{each.message.key} {number}".strip() for each, number in zip(found, numbers, strict=True)]
+
+
+def test_songs_pass_parts_and_of_nine_deliveries_one_is_a_part(stack: Stack) -> None:
     async def act(one: Inbox, two: Inbox) -> None:
-        long = at(1000, "long")
-        await one.claim(long)
-        assert await one.divide(await taken(one), divided(step_s=300), MOST) == "divided"  # at 1000, 700 and 400 s ago
-        for ago_s, key in ((800, "b"), (650, "c"), (300, "e"), (10, "f")):
-            await one.claim(at(ago_s, key))
-        found = await one.take(count=100)
-        assert isinstance(found, list)
-        assert [name(each) for each in found] == [NAMES[0], "b", NAMES[1], "c", NAMES[2], "e", "f"]
-        # With nobody waiting, a part need not wait until its music would be playing.
-        await one.claim(at(0, "new"))
-        assert await one.divide(await taken(one), divided(step_s=3600), MOST) == "divided"
-        found = await one.take(count=100)
-        assert isinstance(found, list)
-        assert [name(each) for each in found] == list(NAMES)
+        # However long the long one has waited, and however many there are of its kind.
+        await long(one, "older", ago_s=100_000, parts=2)
+        await long(one, "old", ago_s=99_000, parts=2)
+        stack.redis.delete(naming.PASSED)  # `old` was one
+        now = stack.redis.time()[0] * 1000
+        for number in range(2 * TURN + 3):
+            await one.claim(upload(f"{number:02}", now + number - 1000))
+        found = await order(one)
+        passed = [f"{number:02}" for number in range(2 * TURN + 3)]
+        assert found == [
+            *passed[:TURN], "older 1", *passed[TURN : 2 * TURN], "older 2", *passed[2 * TURN :], "old 1", "old 2",
+        ]  # fmt: skip
+        # Taken one by one it is the same.
+        await long(one, "new", ago_s=0, parts=2)
+        for number in range(TURN + 1):
+            await one.claim(upload(f"b{number}", now + number - 1000))
+        assert [name(await taken(one)) for _ in range(TURN + 2)] == [
+            *(f"b{number}" for number in range(TURN)), "part-1-of-2", f"b{TURN}",
+        ]  # fmt: skip
 
     in_line(stack, act)
 
 
-def test_two_long_songs_take_turns_and_the_shorter_ends_first(stack: Stack) -> None:
+def test_of_long_songs_one_ends_after_the_other_the_shorter_first(stack: Stack) -> None:
     async def act(one: Inbox, two: Inbox) -> None:
-        uploads = {key: upload(key) for key in ("long", "longer")}
-        for key, parts in (("longer", 5), ("long", 3)):
-            await one.claim(uploads[key])
-            names = tuple(f"part-{number}-of-{parts}" for number in range(1, parts + 1))
-            assert await one.divide(await taken(one), divided(*names), MOST) == "divided"
-        found = await one.take(count=100)
-        assert isinstance(found, list)
-        assert sorted(name(each) for each in found[:6]) == sorted(
-            f"part-{number}-of-{parts}" for number in (1, 2, 3) for parts in (3, 5)
-        )
+        await long(one, "a", ago_s=20, parts=11)
+        await long(one, "b", ago_s=10, parts=11)
+        await long(one, "c", ago_s=0, parts=2)
+        assert await order(one) == [
+            *(f"c {number}" for number in (1, 2)),
+            *(f"{key} {number}" for key in ("a", "b") for number in range(1, 12)),
+        ]
+
+    in_line(stack, act)
+
+
+def test_a_long_song_waits_for_none_that_came_when_it_would_have_been_played(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await long(one, "old", ago_s=3601, parts=12)
+        await long(one, "short", ago_s=0, parts=2, step_s=0.2)
+        assert (await order(one))[:2] == ["old 1", "old 2"]
 
     in_line(stack, act)
 
@@ -320,6 +344,55 @@ def test_a_division_entered_twice_or_too_late_is_one(stack: Stack) -> None:
     in_line(stack, act)
 
 
+def test_how_often_a_song_was_divided_is_forgotten_when_its_parts_may_have_expired(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        for _ in range(MOST):
+            await division(one, divided(NAMES[0]))
+            await one.settle(await part(one), "done")
+        job = await taken(one)
+        assert await one.divide(job, divided(), MOST) == "often"
+        stack.redis.hset(naming.job_key(SONG), "divided_ms", int(1000 * (time.time() - 25 * 3600)))
+        assert await one.divide(job, divided(NAMES[0]), MOST) == "divided"
+        await one.settle(await part(one), "done")
+        assert stack.redis.hget(naming.job_key(SONG), "rounds") == "1"
+
+    in_line(stack, act)
+
+
+def test_each_division_of_a_song_begins_with_no_tries(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        for _ in range(3):
+            await one.settle(await taken(one), "waiting", refund=True)
+        await division(one, divided(NAMES[0]))
+        await one.settle(await part(one), "done")
+        assert (await taken(one)).tries == 1
+
+    in_line(stack, act)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_part_whose_record_is_lost_with_its_relay_does_not_hold_up_its_song(stack: Stack, alive: bool) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        await division(one, divided(NAMES[0]))
+        stack.redis.delete(naming.job_key((await part(one)).message.job))
+        if alive:
+            await one.sign_off()
+        else:
+            await two.heartbeat(-1)
+        assert left(stack) == []
+        # Of a song that has no parts on their way any more, nothing goes back in line.
+        await division(two, divided(NAMES[0]))
+        assert (await part(two)).message.job
+        assert stack.jobs.cancel(SONG) == "cancelled"
+        await one.heartbeat(-1)
+        assert (await one.take(), song(stack, "state")) == (None, "cancelled")
+
+    in_line(stack, act)
+
+
 def test_a_part_whose_record_is_lost_does_not_hold_up_its_song(stack: Stack) -> None:
     async def act(one: Inbox, two: Inbox) -> None:
         await one.claim(upload())
@@ -333,6 +406,38 @@ def test_a_part_whose_record_is_lost_does_not_hold_up_its_song(stack: Stack) -> 
         assert left(stack) == []
 
     in_line(stack, act)
+
+
+def test_a_relay_knows_what_all_relays_have_in_work_and_whether_others_wait(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        for number in range(130):
+            await one.claim(upload(f"{number}"))
+        found = await one.take(count=256)  # more than are given at once
+        assert isinstance(found, list)
+        assert {each.busy for each in found} == {None}
+        found = await two.take(count=256)
+        assert isinstance(found, list)
+        assert {each.busy for each in found} == {130}
+        assert await one.claim(upload("last")) == "new"
+        assert (await taken(one)).busy == 131
+        # A part that waits is somebody who waits.
+        await one.claim(upload())
+        await division(one)
+        assert [(await part(one)).busy for _ in NAMES] == [None, None, 134]
+
+    in_line(stack, act)
+
+
+def test_no_song_is_divided_among_places_that_others_wait_for(stack: Stack, sink: Sink) -> None:
+    sink.hold("held")
+    stack.relay(STEMS_DIVIDE="latency", STEMS_MAX_IN_FLIGHT="1")
+    stack.put("held")
+    until(lambda: sink.of("held"))
+    stack.relay(STEMS_DIVIDE="latency", STEMS_MAX_IN_FLIGHT="4")
+    stack.put("song")
+    until(lambda: sink.of("song"))
+    sink.release()
+    assert [sink.of(key)[0].headers.get("ce-stemsplaces") for key in ("held", "song")] == ["1", "3"]
 
 
 def answer(names: tuple[str, ...]) -> Reply:

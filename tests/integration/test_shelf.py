@@ -1,0 +1,283 @@
+"""What lies in the bucket of a divided song, and when it goes: workers in this process, a real MinIO and Redis."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stems import naming
+from stems.config import Settings
+from stems.contract import Upload
+from stems.division import Divided, Wanted
+from stems.errors import Cancelled, InProgress, ObjectGone, StorageUnavailable, TransientError
+from stems.record import Track
+from stems.separate.job import Worker
+from stems.separate.shelf import Shelf
+from stems.separate.spool import Spool
+from stems.separate.work import Stages
+from stems.storage import Storage
+from tests.audio import make
+from tests.minio_server import SECRETS, Server, minio
+from tests.unit.test_tags import with_cover
+
+VOCALS = {"x-amz-meta-stems": "vocals"}
+PART_S = 6
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with minio(tmp_path_factory.mktemp("minio")) as (server, _):
+        yield server
+
+
+class Song:
+    """A song of two parts in the bucket `queue`, and a worker for it."""
+
+    def __init__(
+        self, server: Server, path: Path, *, metadata: dict[str, str] = VOCALS, part_s: float = PART_S
+    ) -> None:
+        self.server, self.path = server, path
+        settings = Settings.from_env(
+            {
+                "STEMS_S3_ENDPOINT": f"http://{server.endpoint}",
+                "STEMS_S3_ACCESS_KEY": "separate",
+                "STEMS_S3_SECRET_KEY": SECRETS["separate"],
+                "STEMS_REDIS_URL": f"redis://127.0.0.1:{server.redis.connection_pool.connection_kwargs['port']}/0",
+                "STEMS_MODEL": "untrained",
+                "STEMS_PART_S": str(part_s),
+            }
+        )
+        self.storage = Storage(settings)
+        self.worker, self.other = Worker(settings, self.storage), Worker(settings, self.storage)
+        self.client = server.login("uploader")
+        self.metadata = metadata
+        self.upload = self.put(path)
+
+    def put(self, path: Path) -> Upload:
+        etag = self.client.fput_object("queue", path.name, str(path), metadata={**self.metadata}).etag or ""
+        modified = self.client.stat_object("queue", path.name).last_modified
+        assert modified
+        return Upload.from_listing("queue", path.name, etag, path.stat().st_size, modified)
+
+    def do(self) -> Track | Divided:
+        return self.worker.do(self.upload, Stages())
+
+    def divided(self) -> list[Wanted]:
+        """Divide the song, and note it as the relay does."""
+        answer = self.do()
+        assert isinstance(answer, Divided)
+        self.note(songhash=answer.songhash, plan=answer.plan, state="separating")
+        return answer.wanted(self.upload)
+
+    def made(self) -> list[Wanted]:
+        """Divide the song and make its parts."""
+        wanted = self.divided()
+        for part in wanted:
+            self.worker.make(part)
+        return wanted
+
+    def note(self, **fields: str) -> None:
+        for name, value in fields.items():
+            self.server.redis.hset(naming.job_key(self.upload.job), name, value)
+
+    def left(self) -> list[str]:
+        """Return what there is of the song's parts, all plans of it, without their folders."""
+        found = self.server.login("root").list_objects("output", naming.PARTS_FOLDER, recursive=True)
+        return sorted((item.object_name or "").rsplit("/")[-1] for item in found)
+
+    def objects(self) -> dict[str, str]:
+        """Return the names of the same, by what they are called in the folder of the plan."""
+        found = self.server.login("root").list_objects("output", naming.PARTS_FOLDER, recursive=True)
+        return {(item.object_name or "").rsplit("/")[-1]: item.object_name or "" for item in found}
+
+    def forget(self, songhash: str) -> None:
+        """Remove the song's record."""
+        self.server.login("root").remove_object("output", naming.record_object(songhash))
+
+    def remove(self, *names: str) -> None:
+        objects = self.objects()
+        self.storage.remove([objects[name] for name in names])
+
+
+@pytest.fixture
+def song(server: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Song]:
+    seed = sum(map(ord, request.node.name))
+    made = make(tmp_path / f"{seed}.flac", "-c:a", "flac", duration_s=11 + seed % 97 / 100)
+    yield Song(server, made)
+    root = server.login("root")
+    for bucket in ("queue", "output"):
+        for item in root.list_objects(bucket, recursive=True):
+            root.remove_object(bucket, item.object_name or "")
+    server.redis.flushall()
+
+
+def once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[..., None]) -> None:
+    """Have `act` done at the next call of a method, before it."""
+    method = getattr(owner, name)
+
+    def called(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(owner, name, method)
+        act(*arguments, **named)
+        return method(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, called)
+
+
+def fail(*_: Any) -> None:
+    raise StorageUnavailable("MinIO is away")
+
+
+def test_parts_go_though_minio_was_away_after_the_record(song: Song, monkeypatch: pytest.MonkeyPatch) -> None:
+    song.made()
+    once(monkeypatch, Shelf, "clear", fail)
+    with pytest.raises(StorageUnavailable):
+        song.do()
+    assert "plan.json" in song.left()
+    assert isinstance(song.do(), Track)
+    assert song.left() == []
+
+
+def test_a_worker_that_was_paused_takes_its_part_back(song: Song, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = song.made()
+    song.remove(f"{second.name}.json")
+
+    def meanwhile(shelf: Shelf, name: str, about: Any) -> None:
+        shelf.put_about(name, about)
+        assert isinstance(song.other.do(song.upload, Stages()), Track)
+        assert song.left() == []
+
+    once(monkeypatch, Shelf, "put_about", meanwhile)
+    song.worker.make(second)
+    assert song.left() == []
+    # Where the song is to be divided again, the part counts.
+    monkeypatch.undo()
+    song.forget(first.songhash)
+    first, second = song.divided()
+    once(monkeypatch, Shelf, "put_about", lambda shelf, *_: shelf.forget_plan())
+    song.worker.make(second)
+    assert f"{second.name}.json" in song.left()
+
+
+@pytest.mark.parametrize(("state", "kept"), [("cancelled", False), ("gone", False), ("failed", True)])
+def test_parts_of_a_song_that_nobody_wants_go(
+    song: Song, state: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = song.divided()
+    song.worker.make(first)
+
+    def meanwhile(*_: Any) -> None:
+        song.note(state=state)
+        # The worker has the word of Redis with its next segment.
+        song.worker._progress._followed[second.job] = True
+
+    once(monkeypatch, Spool, "write", meanwhile)
+    with pytest.raises(Cancelled):
+        song.worker.make(second)
+    assert (f"{first.name}.json" in song.left()) == kept
+    assert bool(song.left()) == kept
+
+
+def test_parts_of_an_upload_that_is_gone_go(song: Song) -> None:
+    _, second = song.divided()
+    root = song.server.login("root")
+    root.remove_object("queue", song.upload.key)
+    with pytest.raises(ObjectGone):
+        song.worker.make(second)
+    assert song.left() == []
+    # The same, when no part is wanted any more.
+    song.upload = song.put(song.path)
+    song.made()
+    root.remove_object("queue", song.upload.key)
+    with pytest.raises(ObjectGone):
+        song.do()
+    assert song.left() == []
+
+
+def test_a_song_that_is_cancelled_while_it_is_divided_leaves_nothing(
+    song: Song, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once(monkeypatch, Shelf, "put_plan", lambda *_: song.note(cancel="1"))
+    with pytest.raises(Cancelled):
+        song.do()
+    assert song.left() == []
+
+
+def test_a_divided_song_is_fetched_once(song: Song, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    fetch = Storage.fetch
+
+    def counted(storage: Storage, upload: Upload, *arguments: Any) -> Any:
+        fetched.append(upload.key)
+        return fetch(storage, upload, *arguments)
+
+    monkeypatch.setattr(Storage, "fetch", counted)
+    wanted = song.divided()
+    assert isinstance(song.do(), Divided)
+    for part in wanted:
+        song.worker.make(part)
+    track = song.do()
+    assert isinstance(track, Track)
+    assert fetched == [song.upload.key]
+    assert track.stages_s.keys() >= {"fetch", "decode", "separate", "encode", "put"}
+    # Known to be divided, and its plan is gone: the song is made of its bytes.
+    song.forget(track.songhash)
+    assert isinstance(song.do(), Divided)
+    assert len(fetched) == 2
+
+
+def test_a_part_that_another_version_wrote_is_made_again(song: Song) -> None:
+    first, second = song.made()
+    objects = song.objects()
+    body = json.dumps({"loudest": 0.5, "points": {}}).encode()
+    (song.path.parent / "old.json").write_bytes(body)
+    song.storage.put_stem(objects[f"{second.name}.json"], song.path.parent / "old.json", "application/json")
+    with pytest.raises(TransientError, match="a part of the song was lost"):
+        song.do()
+    answer = song.do()
+    assert isinstance(answer, Divided)
+    assert [each.name for each in answer.parts] == [second.name]
+    song.storage.put_stem(objects[f"{first.name}.json"], song.path.parent / "old.json", "application/json")
+    for part in (first, second):
+        song.worker.make(part)
+    assert isinstance(song.do(), Track)
+
+
+def test_who_makes_a_part_looks_for_it_alone(song: Song, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = song.divided()
+    listed: list[str] = []
+    once(monkeypatch, Storage, "names", lambda _, folder: listed.append(folder))
+    for _ in range(2):
+        song.worker.make(first)
+    assert listed == []
+
+
+def test_a_cover_that_is_lost_does_not_end_a_song(server: Server, tmp_path: Path, song: Song) -> None:
+    path = with_cover(tmp_path, "song.mp3", "64x48", title="Song", duration_s=11)
+    covered = Song(server, path, metadata={**VOCALS, "x-amz-meta-format": "mp3"})
+    covered.made()
+    covered.remove("cover.jpg")
+    assert isinstance(covered.do(), Track)
+    assert covered.left() == []
+
+
+def test_two_wishes_do_not_write_the_same_file_at_once(
+    server: Server, tmp_path: Path, song: Song, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joins = []
+    made = make(tmp_path / "wishes.flac", "-c:a", "flac", duration_s=11.2)
+    for quality in ("mp3", "mp3-128"):
+        one = Song(server, made, metadata={"x-amz-meta-format": quality}, part_s=1.7)
+        one.made()
+        joins.append((one, one.divided()))
+    (one, (first, *_)), (other, (second, *_)) = joins
+    assert (first.name, first.plan != second.plan) == (second.name, True)
+
+    def meanwhile(*_: Any) -> None:
+        with pytest.raises(InProgress):
+            other.worker.make(second)
+
+    once(monkeypatch, Shelf, "put_about", meanwhile)
+    one.worker.make(first)
+    assert f"{first.name}.json" in one.left()
