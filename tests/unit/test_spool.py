@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stems.errors import BadOptions
+from stems.errors import BadOptions, BadStems
 from stems.separate.audio import Song
 from stems.separate.engine import Block
 from stems.separate.spool import Spool
@@ -46,6 +46,17 @@ def test_a_stem_and_its_complement_add_up_to_the_song(wanted: list[str], amplitu
     assert spool.peak == pytest.approx(max(sources, *(np.abs(samples).max() for samples in found.values())))
     assert spool.clips == (amplitude > 1)
     assert spool.gain == (1 if amplitude < 1 else pytest.approx(0.999 / spool.peak))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_sample_that_is_no_number_is_no_stem(value: float, tmp_path: Path) -> None:
+    song = make_song(tmp_path, 100, 0.5)
+    stems = torch.zeros(4, 2, 100)
+    with Spool(tmp_path, SOURCES, ["drums"]) as spool:
+        spool.write(Block(0, stems[..., :50]), song)
+        stems[2, 1, 70] = value
+        with pytest.raises(BadStems, match="the model makes no sound of this song: from sample 50 on, its stems"):
+            spool.write(Block(50, stems[..., 50:]), song)
 
 
 @pytest.mark.parametrize("stem", ["piano", "no_piano", "no_no_vocals", "../vocals", ""])

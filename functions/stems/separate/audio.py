@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import torch
 
 _CHUNK_FRAMES = 1 << 17
+# Above full scale. Files of floats on the scale of 16 bit integers, which some programs write, reach 90 dB; a song that
+# comes down by 100, as all of it does for one such sample, is below the last of 16 bits.
+_LOUDEST_DB = 100
 # Containers of sound or video that hold everything themselves. Playlists and manifests (hls, concat, dash, imf)
 # are left out: as `file` must be an allowed protocol, they could make ffmpeg read other people's files.
 _CONTAINERS = (
@@ -114,9 +117,9 @@ def decode(
     Mono is duplicated at full level, more than two channels are downmixed by ffmpeg's ITU matrix. NaN and infinite
     samples, which float files can hold, become 0: one of them would make the mean, and so every stem, NaN, while
     the rest of the song is good. A `max_duration_s` of 0 means no limit. Raises BadAudio where the file is empty,
-    not audio, truncated or longer than `max_duration_s`, and TransientError where the system killed the decoder; what
-    is already in `spool` is then left to the caller. Another thread ends it early by `stop`: CancelledError. `into`
-    gets the sound in place of `spool`.
+    not audio, truncated, absurdly loud or longer than `max_duration_s`, and TransientError where the system killed the
+    decoder; what is already in `spool` is then left to the caller. Another thread ends it early by `stop`:
+    CancelledError. `into` gets the sound in place of `spool`.
     """
     if path.stat().st_size == 0:
         raise BadAudio("the file is empty (0 bytes)")
@@ -147,6 +150,7 @@ def decode(
                     frames = np.nan_to_num(frames, nan=0.0, posinf=0.0, neginf=0.0)
                     moments.add(frames)
                     data = frames.tobytes()
+                _check_level(frames, moments.count - len(frames), sample_rate_hz)
                 out.write(data)
                 if stop and stop.is_set():
                     raise CancelledError
@@ -165,6 +169,18 @@ def decode(
     song = Song(spool, moments.count, channels, sample_rate_hz, moments.mean, moments.deviation)
     check_complete(path, report, song.duration_s)
     return song
+
+
+def _check_level(frames: NDArray[np.float32], start: int, sample_rate_hz: int) -> None:
+    """Raise BadAudio for a sample of `frames`, which begin at the sample `start`, that no music reaches."""
+    if max(frames.max(), -frames.min()) <= 10 ** (_LOUDEST_DB / 20):
+        return
+    index, channel = np.unravel_index(np.abs(frames).argmax(), frames.shape)
+    value = float(frames[index, channel])
+    raise BadAudio(
+        f"the sample at {(start + int(index)) / sample_rate_hz:.3f} s is {value:.3g}, {20 * math.log10(abs(value)):.0f} "
+        f"dB over full scale: the file is damaged, or no sound; up to {_LOUDEST_DB} dB are taken"
+    )
 
 
 class Decoding:

@@ -12,7 +12,7 @@ from typing import IO, Self
 import numpy as np
 import torch
 
-from stems.errors import BadOptions
+from stems.errors import BadOptions, BadStems
 from stems.options import COMPLEMENT
 from stems.separate.engine import Block, Signal
 
@@ -74,21 +74,28 @@ class Spool:
         return gain_for(self.peak)
 
     def write(self, block: Block, song: Signal) -> Mapping[str, torch.Tensor]:
-        """Append `block`, the next one of `song`, to the files; return what was written, stem by stem."""
+        """Append `block`, the next one of `song`, to the files; return what was written, stem by stem.
+
+        Raises BadStems where a sample is no finite number: no gain makes a stem of that.
+        """
         # Of all sources, wanted or not: so a stem that is asked for later gets the same gain.
-        self._note(block.stems)
+        self._note(block.stems, block.start)
         written = {}
         for stem, source in self._sources.items():
             samples = block.stems[self._index[source]]
             if stem != source:
                 samples = song.read(block.start, block.start + samples.shape[-1]) - samples
-                self._note(samples)
+                self._note(samples, block.start)
             self._files[stem].write(np.ascontiguousarray(samples.numpy().T, "<f4").data)
             self._files[stem].flush()
             written[stem] = samples
         self.length = block.start + block.stems.shape[-1]
         return written
 
-    def _note(self, samples: torch.Tensor) -> None:
-        low, high = torch.aminmax(samples)
-        self.peak = max(self.peak, -float(low), float(high))
+    def _note(self, samples: torch.Tensor, start: int) -> None:
+        low, high = map(float, torch.aminmax(samples))  # a NaN among them makes both NaN
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise BadStems(
+                f"the model makes no sound of this song: from sample {start} on, its stems reach from {low} to {high}"
+            )
+        self.peak = max(self.peak, -low, high)

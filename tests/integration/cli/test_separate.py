@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from stems.separate import headers
 from tests.audio import CODECS, make
@@ -44,14 +45,16 @@ def test_stems_of_all_kinds_are_made_of_several_songs(tmp_path: Path) -> None:
     need("ffmpeg")
     songs = [make(tmp_path / name, *CODECS[name]) for name in ("song.flac", "song.mp3")]
     songs[0] = songs[0].rename(tmp_path / "one.flac")
-    bad = tmp_path / "bad.mp3"
+    bad, loud = tmp_path / "bad.mp3", tmp_path / "loud.wav"
     bad.write_text("no song")
+    soundfile.write(loud, [[0.1, 0.1], [3e38, 0.1]], 44100, "FLOAT")
     out = tmp_path / "out"
     arguments = ("--stems", "vocals,no_vocals", "--format", "wav-32f,flac-16,mp3-v2", "-o", str(out))
-    with program("separate", *MODEL, *arguments, str(songs[0]), str(bad), str(songs[1]), environ={}) as running:
+    with program("separate", *MODEL, *arguments, str(songs[0]), str(bad), str(loud), str(songs[1]), environ={}) as running:
         _, told = running.communicate(timeout=100)
     assert running.returncode == 1
     assert f"Error: {bad}: not an audio file" in told
+    assert f"Error: {loud}: the sample at 0.000 s is 3e+38" in told
     assert sorted(path.name for path in out.iterdir()) == ["one", "song"]
     for song in ("one", "song"):
         made = {path.name: headers.read(path).length for path in (out / song).iterdir()}
