@@ -64,8 +64,8 @@ def separate(files: tuple[Path, ...], folder: Path, force: bool, **chosen: str |
         wanted = options.wanted(model.sources)
         if model.note:
             terminal.warn(f"the model '{name}': {model.note}. `stems model fetch htdemucs` brings one for real music.")
-        if model.device.note:
-            terminal.warn(model.device.note)
+        for each in filter(None, (model.device.note, model.shortfall)):
+            terminal.warn(each)
         names = [f"{stem}.{extension(each)}" for stem in wanted for each in options.formats]
         for path, target in places:
             try:

@@ -31,11 +31,15 @@ class Types:
 
 
 class Hybrid:
-    """A trained `HTDemucs`, whose products are computed in `types`."""
+    """A trained `HTDemucs`, whose products are computed in `types`.
+
+    `by_kernels`: any of them by our kernels, which have no threads of their own.
+    """
 
     def __init__(self, module: HTDemucs, types: Types) -> None:
         net: Any = module
         dtype = self._dtype = types.convolutions
+        self.by_kernels = kernels.usable(types.transformer) or kernels.usable(types.convolutions)
         self._sources, self._nfft, self._hop = len(net.sources), int(net.nfft), int(net.hop_length)
         self._length = int(net.segment * net.samplerate) if net.use_train_segment else None
         made: Any = own_layers if kernels.usable(dtype) else layers
