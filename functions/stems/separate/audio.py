@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from stems.errors import BadAudio, ConfigError, TransientError
 from stems.separate import leash
+from stems.separate.channels import arguments
 from stems.separate.report import Report, check_complete, clock
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ _CONTAINERS = (
     "libopenmpt,loas,matroska,mlp,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,paf,pvf,qcp,rm,"
     "shn,sox,tak,truehd,tta,voc,vqf,w64,wav,webm,wsd,wtv,wv,xwma"
 )
-# swresample plays mono at -3 dB on each of two speakers; `pan` gives both the full level, and leaves stereo alone.
-_TO_STEREO = "aformat=channel_layouts=stereo|mono,pan=stereo|FL<FL+FC|FR<FR+FC"
+_LOOK_S = 20.0
 
 
 class Writer(Protocol):
@@ -114,7 +114,7 @@ def decode(
 ) -> Song:
     """Decode the first audio stream of `path` to the raw file `spool` and return it as a Song.
 
-    Mono is duplicated at full level, more than two channels are downmixed by ffmpeg's ITU matrix. NaN and infinite
+    Mono is duplicated at full level, more than two channels are downmixed by ffmpeg's ITU matrix, up to 8. NaN and infinite
     samples, which float files can hold, become 0: one of them would make the mean, and so every stem, NaN, while
     the rest of the song is good. A `max_duration_s` of 0 means no limit. Raises BadAudio where the file is empty,
     not audio, truncated, absurdly loud or longer than `max_duration_s`, and TransientError where the system killed the
@@ -124,8 +124,8 @@ def decode(
     if path.stat().st_size == 0:
         raise BadAudio("the file is empty (0 bytes)")
     command = [ffmpeg(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "info", *input_arguments(path)]
-    command += ["-map", "0:a:0", "-vn", *(("-af", _TO_STEREO) if channels == 2 else ())]
-    command += ["-ac", str(channels), "-ar", str(sample_rate_hz), "-f", "f32le", "pipe:1"]
+    command += ["-map", "0:a:0", "-vn", *arguments(_described(path), channels)]
+    command += ["-ar", str(sample_rate_hz), "-f", "f32le", "pipe:1"]
     command = leash.leashed(command, leash.decoding_s(max_duration_s))
     moments = _Moments()
     limit = max_duration_s * sample_rate_hz
@@ -169,6 +169,17 @@ def decode(
     song = Song(spool, moments.count, channels, sample_rate_hz, moments.mean, moments.deviation)
     check_complete(path, report, song.duration_s)
     return song
+
+
+def _described(path: Path) -> str:
+    """Return what ffmpeg says of a file before it reads any sound; nothing where that fails, as decoding tells why."""
+    command = leash.leashed([ffmpeg(), "-nostdin", "-hide_banner", *input_arguments(path)], _LOOK_S)
+    pipe = subprocess.PIPE
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=pipe, timeout=_LOOK_S, process_group=0)
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stderr.decode(errors="replace")
 
 
 def _check_level(frames: NDArray[np.float32], start: int, sample_rate_hz: int) -> None:
