@@ -74,7 +74,7 @@ def test_the_command_line_makes_the_stems_of_demucs(precision: str, reference: R
         _, told = running.communicate(timeout=100)
     assert running.returncode == 0, told
     made = {stem: samples((tmp_path / "song" / f"{stem}.wav").read_bytes()).T for stem in reference.stems}
-    gain = loudest_of(reference)
+    gain = gain_of(reference)
     for stem, wanted in reference.stems.items():
         level_db = snr_db(gain * wanted, torch.from_numpy(made[stem].copy()))
         assert level_db >= LEAST_DB[precision], (stem, level_db)
@@ -82,7 +82,7 @@ def test_the_command_line_makes_the_stems_of_demucs(precision: str, reference: R
             assert pixels((tmp_path / "song" / f"{stem}.{format}").read_bytes(), tmp_path) == "64x48"
 
 
-def loudest_of(reference: Reference) -> float:
+def gain_of(reference: Reference) -> float:
     """Return the gain of the song: that at which neither a stem nor the song without it clips."""
     every = [*reference.stems.values(), *(reference.mix - stem for stem in reference.stems.values())]
     return 0.999 / max(1, *(float(each.abs().max()) for each in every))
@@ -108,16 +108,16 @@ def test_the_service_makes_the_stems_of_demucs_and_all_requests_add_up(
     track = service.done("all.mp3", etag, deadline_s=120)
     assert track["model"]["precision"] == EXACT
     gain = 10 ** (track["stems"][0]["gain_db"] / 20)
-    assert gain == pytest.approx(loudest_of(reference), abs=1e-4)
+    assert gain == pytest.approx(gain_of(reference), abs=1e-4)
     assert gain < 0.99  # no source clips: only what is asked for next
     assert max(float(stem.abs().max()) for stem in reference.stems.values()) < 1
 
     def fetched(stem: str, format: str) -> bytes:
-        return service.download(f"/v1/tracks/{track['songhash']}/{stem}?format={format}")
+        return service.download(f"/v1/tracks/{track['songhash']}/{stem}.{format}")
 
     for stem, wanted in reference.stems.items():
         found = torch.from_numpy(samples(fetched(stem, "wav")).T.copy())
-        assert snr_db(loudest_of(reference) * wanted, found) >= LEAST_DB[EXACT], stem
+        assert snr_db(gain_of(reference) * wanted, found) >= LEAST_DB[EXACT], stem
         for format in ("flac", "mp3"):
             assert pixels(fetched(stem, format), tmp_path) == "64x48"
 
@@ -126,4 +126,4 @@ def test_the_service_makes_the_stems_of_demucs_and_all_requests_add_up(
     assert len(track["stems"]) == 13
     assert {stem["gain_db"] for stem in track["stems"]} == {track["stems"][0]["gain_db"]}
     both = samples(fetched("vocals", "wav")) + samples(fetched("no_vocals", "wav"))
-    np.testing.assert_allclose(both, loudest_of(reference) * reference.mix.numpy().T, atol=1e-5)
+    np.testing.assert_allclose(both, gain_of(reference) * reference.mix.numpy().T, atol=1e-5)
