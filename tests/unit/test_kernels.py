@@ -1,9 +1,12 @@
 """Our own kernels against torch, at sizes that fill no vector, no tile and no block."""
 
+import ctypes
 import math
 import os
 import platform
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,5 +251,25 @@ def test_what_computes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "_features", lambda: frozenset({"avx2", "fma"}))
     assert kernels.described() == f"torch: the processor lacks AVX-512; {EXACTLY}"
     monkeypatch.setattr(kernels, "library", lambda: None)
+    monkeypatch.setattr(kernels, "_compiled", lambda: None)
     assert kernels.described() == f"torch: no kernels were compiled for this machine; {EXACTLY}"
     assert not kernels.usable(torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [FLOATS])
+def test_a_library_of_other_sources_is_not_called(
+    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(kernels.LIBRARY.parent, tmp_path / "kernels"))
+    monkeypatch.setattr(kernels, "LIBRARY", folder / kernels.LIBRARY.name)
+    try:
+        kernels.library.cache_clear()
+        assert kernels.usable(dtype)
+        with (folder / "product.h").open("a") as file:
+            file.write("/* a later version */\n")
+        kernels.library.cache_clear()
+        assert not kernels.usable(dtype)
+        assert kernels.described().startswith("torch: the kernels are of another version: run `make setup`")
+    finally:
+        kernels.library.cache_clear()
+    assert kernels._sources_of(ctypes.CDLL(None)) == ""  # as of a library from before they were told

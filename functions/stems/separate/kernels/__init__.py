@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from stems.separate.kernels import sources
+
 LIBRARY = Path(__file__).with_name("kernels.so")
 # As Linux names them. A processor with AMX multiplies bfloat16 several times faster still, by way of torch's oneDNN.
 _VECTORS = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "fma"}
@@ -44,7 +46,8 @@ def described() -> str:
 
 def _computing() -> str:
     if library() is None:
-        return "torch: no kernels were compiled for this machine"
+        stale = "the kernels are of another version: run `make setup`"
+        return f"torch: {stale if _compiled() else 'no kernels were compiled for this machine'}"
     types = [name for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)) if usable(dtype)]
     if not types:
         return "torch: the processor lacks AVX-512"
@@ -54,11 +57,28 @@ def _computing() -> str:
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the compiled library; None where there is none for this machine."""
+    """Return the compiled library; None where there is none for this machine, or one of other sources than these."""
+    found = _compiled()
+    if found is None or _sources_of(found) != sources.digest(LIBRARY.parent):
+        return None
+    return found
+
+
+def _compiled() -> ctypes.CDLL | None:
     try:
         return ctypes.CDLL(str(LIBRARY))
     except OSError:
         return None
+
+
+def _sources_of(library: ctypes.CDLL) -> str:
+    """Return the digest of the sources that a library was made of; empty for one that is too old to tell."""
+    try:
+        told: Any = library.stems_sources
+    except AttributeError:
+        return ""
+    told.restype = ctypes.c_char_p
+    return bytes(told()).decode()
 
 
 def call(name: str, arguments: ctypes.Structure) -> None:
