@@ -81,8 +81,8 @@ def test_less_exact_as_asked() -> None:
     net = network(dconv_mode=3, bottom_channels=64)
     close = min(stems_db(Types(torch.bfloat16, torch.float32), net))
     fast = min(stems_db(Types(torch.bfloat16, torch.bfloat16), net))
-    assert 100 > close > 50
-    assert close > fast > 30
+    assert 100 > close >= 60
+    assert close > fast >= 35
 
 
 @pytest.mark.parametrize(
