@@ -50,5 +50,7 @@ def compiled(root: Path) -> None:
         made = Path(folder, LIBRARY.name)
         caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
         compiler = [sys.executable, "-m", "ziglang", "cc", "-target", TARGET, f"-mcpu={PROCESSOR}"]
-        subprocess.run([*compiler, *FLAGS, version, *sources, "-o", str(made)], check=True, env={**os.environ, **caches})
+        subprocess.run(
+            [*compiler, *FLAGS, version, *sources, "-o", str(made)], check=True, env={**os.environ, **caches}
+        )
         made.replace(root / LIBRARY)

@@ -89,9 +89,7 @@ def gain_of(reference: Reference) -> float:
 
 
 @pytest.fixture(scope="module")
-def service(
-    reference: Reference, programs: Programs, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pipeline]:
+def service(reference: Reference, programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     stack = Stack(tmp_path_factory.mktemp("service"), programs, {**QUICK, **reference.settings, "STEMS_DEVICE": "cpu"})
     stack.start()
     pipeline = Pipeline(stack)

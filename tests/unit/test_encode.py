@@ -236,7 +236,9 @@ def test_an_odd_mp3_is_told_and_leaves_no_file(
         mend(path, length)
 
     monkeypatch.setattr(headers, "mend_mp3", odd)
-    with pytest.raises(EncodeFailed, match=r"stem\.mp3 was not written as it should be: stem.mp3 is no \.mp3 file of ours"):
+    with pytest.raises(
+        EncodeFailed, match=r"stem\.mp3 was not written as it should be: stem.mp3 is no \.mp3 file of ours"
+    ):
         encode(task, length=5000)
     assert not task.out.exists()
 

@@ -90,7 +90,9 @@ def test_stems_of_all_kinds_are_made_of_several_songs(tmp_path: Path) -> None:
     soundfile.write(loud, [[0.1, 0.1], [3e38, 0.1]], 44100, "FLOAT")
     out = tmp_path / "out"
     arguments = ("--stems", "vocals,no_vocals", "--format", "wav-32f,flac-16,mp3-v2", "-o", str(out))
-    with program("separate", *MODEL, *arguments, str(songs[0]), str(bad), str(loud), str(songs[1]), environ={}) as running:
+    with program(
+        "separate", *MODEL, *arguments, str(songs[0]), str(bad), str(loud), str(songs[1]), environ={}
+    ) as running:
         _, told = running.communicate(timeout=100)
     assert running.returncode == 1
     assert f"Error: {bad}: not an audio file" in told
