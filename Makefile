@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 help: ## Tell what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-KERNELS := hatch_build.py $(wildcard functions/stems/separate/kernels/*.[ch])
+KERNELS := hatch_build.py functions/stems/separate/kernels/sources.py $(wildcard functions/stems/separate/kernels/*.[ch])
 
 .venv/.ready: requirements.txt pyproject.toml local/setup.sh $(KERNELS)
 	@local/setup.sh

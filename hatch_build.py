@@ -6,6 +6,7 @@ Why that one: it is a package like any other, so nobody needs to have a compiler
 
 import os
 import platform
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -43,9 +44,13 @@ class KernelsHook(BuildHookInterface[Any]):  # type: ignore[misc,unused-ignore]
 def compiled(root: Path) -> None:
     """Compile the library, in place of another one that may be in use. Raises CalledProcessError, OSError."""
     sources = sorted(map(str, (root / FOLDER).glob("*.c")))
+    digest = runpy.run_path(str(root / FOLDER / "sources.py"))["digest"](root / FOLDER)
+    version = f'-DSTEMS_SOURCES="{digest}"'
     with tempfile.TemporaryDirectory(dir=root / FOLDER, prefix=".new-") as folder:
         made = Path(folder, LIBRARY.name)
         caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
         compiler = [sys.executable, "-m", "ziglang", "cc", "-target", TARGET, f"-mcpu={PROCESSOR}"]
-        subprocess.run([*compiler, *FLAGS, *sources, "-o", str(made)], check=True, env={**os.environ, **caches})
+        subprocess.run(
+            [*compiler, *FLAGS, version, *sources, "-o", str(made)], check=True, env={**os.environ, **caches}
+        )
         made.replace(root / LIBRARY)

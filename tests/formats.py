@@ -1,5 +1,6 @@
 """The formats that people send: what ffmpeg makes of one signal in each, and how long that is when it is read again."""
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,33 @@ LOSSY = {
     "m4a": ("m4a", ("-c:a", "aac"), RATES_HZ[:9], CHANNELS),
     "mp4 video": ("mp4", _VIDEO, (44100, 48000), CHANNELS[:2]),
 }
+
+
+# Loudspeakers that WAV files say their channels are for: which bits of the mask, and the level that each side gets.
+MASKS = {
+    "mono (FL)": (1, 0x1, (0.5, 0.5)),
+    "mono (FR)": (1, 0x2, (0.5, 0.5)),
+    "mono (FC)": (1, 0x4, (0.5, 0.5)),
+    "mono (LFE)": (1, 0x8, (0.5, 0.5)),
+    "stereo (FL+FR)": (2, 0x3, (0.5, 0.25)),
+    "stereo (FL+FC)": (2, 0x5, (0.5, 0.25)),
+    "stereo (BL+BR)": (2, 0x30, (0.5, 0.25)),
+    "stereo (FLC+FRC)": (2, 0xC0, (0.5, 0.25)),
+    "stereo (SL+SR)": (2, 0x600, (0.5, 0.25)),
+    "stereo (none)": (2, 0, (0.5, 0.25)),
+}
+
+
+def masked(path: Path, channels: int, mask: int, length: int = 1000) -> Path:
+    """Write a WAV whose channels are constant, 0.5, 0.25 and so on, and for these loudspeakers."""
+    sound = np.repeat((0.5 ** np.arange(1, channels + 1))[None], length, 0).astype("<f4").tobytes()
+    about = struct.pack("<HHIIHH", 0xFFFE, channels, RATE_HZ, 4 * channels * RATE_HZ, 4 * channels, 32)
+    about += struct.pack("<HHI", 22, 32, mask) + bytes.fromhex("0300000000001000800000aa00389b71")
+    chunks = b"".join(struct.pack("<4sI", *each) + data for *each, data in (
+        (b"fmt ", len(about), about), (b"data", len(sound), sound),
+    ))  # fmt: skip
+    path.write_bytes(struct.pack("<4sI4s", b"RIFF", 4 + len(chunks), b"WAVE") + chunks)
+    return path
 
 
 @dataclass(frozen=True)

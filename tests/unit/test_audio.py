@@ -155,5 +155,25 @@ def test_samples_that_are_no_numbers_become_silence(tmp_path: Path) -> None:
     assert samples.eq(0.25).sum() == 2 * (RATE_HZ - 2)
 
 
+def with_a_spike(path: Path, value: float) -> Path:
+    """Write a song whose sample after 2 s, on the right, has this value."""
+    wav = np.full((3 * RATE_HZ, 2), 0.25, "float32")
+    wav[2 * RATE_HZ, 1] = value
+    soundfile.write(path, wav, RATE_HZ, "FLOAT")
+    return path
+
+
+@pytest.mark.parametrize("value", [3e38, -1.1e5])
+def test_a_sample_that_no_music_reaches_is_told(value: float, tmp_path: Path) -> None:
+    with pytest.raises(BadAudio, match=r"the sample at 2\.000 s is (3e\+38, 770|-1\.1e\+05, 101) dB over full scale"):
+        read(with_a_spike(tmp_path / "song.wav", value), tmp_path)
+
+
+@pytest.mark.parametrize("value", [32768.0, -9.9e4])
+def test_floats_on_the_scale_of_integers_are_a_song(value: float, tmp_path: Path) -> None:
+    song = read(with_a_spike(tmp_path / "song.wav", value), tmp_path)
+    assert song.read(2 * RATE_HZ, 2 * RATE_HZ + 1).tolist() == [[0.25], [pytest.approx(value)]]
+
+
 def test_a_song_of_just_the_limit_is_read(tmp_path: Path) -> None:
     assert read(make(tmp_path / "song.flac"), tmp_path, max_duration_s=4).duration_s == 4

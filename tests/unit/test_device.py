@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from stems.separate import device
+from stems.config import CLOSE, EXACT, FAST
+from stems.separate import device, kernels
 from stems.separate.device import Device, choose
 from stems.separate.engine import separate
 from stems.separate.model import Model, load
@@ -81,6 +82,24 @@ def test_without_memory_for_one_segment_the_processor_goes_on(caplog: pytest.Log
     torch.testing.assert_close(found, joined(list(separate(model, song))), atol=1e-6, rtol=0)
     assert (card.kind.type, card.batch, card.is_card) == ("cpu", 1, False)
     assert "computing on the CPU from now on" in caplog.text
+
+
+@pytest.mark.parametrize("has", [True, False])
+@pytest.mark.parametrize("precision", [EXACT, CLOSE, FAST])
+def test_the_processor_goes_on_at_the_precision_of_the_card(
+    precision: str, has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "has_bfloat16", lambda: has)
+    card, network, mix = Device("meta", 1), torch.nn.Linear(64, 64), torch.randn(1, 2, 64)
+    with torch.inference_mode():
+        wanted = network(mix)
+        rounded = torch.nn.functional.linear(mix.bfloat16(), network.weight.bfloat16(), network.bias.bfloat16())
+    card.take_less([], 1)
+    found = card.stems(network, mix, precision)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, rounded.float() if has and precision == FAST else wanted)
+    # Where there never was a card, networks are in the form of their precision by themselves.
+    assert torch.equal(Device().stems(network, mix, precision), wanted)
 
 
 def test_memory_that_the_processor_has_not_is_an_error() -> None:

@@ -218,8 +218,29 @@ def test_a_file_that_was_cut_is_no_file_of_ours(format: str, tmp_path: Path) -> 
     data = task.out.read_bytes()
     for size in (0, 3, 20) + (() if format == "flac" else (len(data) - 1,)):
         task.out.write_bytes(data[:size])
-        with pytest.raises(ValueError, match=r"\w"):
-            headers.read(task.out)
+        for read in (headers.read, *((lambda path: headers.mend_mp3(path, 5000),) if format == "mp3" else ())):
+            with pytest.raises(ValueError, match=r"\w"):
+                read(task.out)
+
+
+@pytest.mark.parametrize(("at", "byte"), [(1, 0xEB), (2, 0xFC)])  # a version and a rate that there are not
+def test_an_odd_mp3_is_told_and_leaves_no_file(
+    at: int, byte: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, mend = job(tmp_path, tone(5000), "stem.mp3"), headers.mend_mp3
+
+    def odd(path: Path, length: int) -> None:
+        data = bytearray(path.read_bytes())
+        data[data.index(b"\xff\xfb") + at] = byte
+        path.write_bytes(data)
+        mend(path, length)
+
+    monkeypatch.setattr(headers, "mend_mp3", odd)
+    with pytest.raises(
+        EncodeFailed, match=r"stem\.mp3 was not written as it should be: stem.mp3 is no \.mp3 file of ours"
+    ):
+        encode(task, length=5000)
+    assert not task.out.exists()
 
 
 def test_an_encoder_that_is_stopped_leaves_no_child_and_no_thread(tmp_path: Path) -> None:

@@ -1,13 +1,20 @@
 """What holds for every song and every way to cut it, tried on many of them."""
 
 import random
+from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
+from demucs.htdemucs import HTDemucs
 
+from stems.config import EXACT, FAST
+from stems.separate import engine
 from stems.separate.engine import plan, separate
+from stems.separate.hybrid import Hybrid, Types
+from stems.separate.model import Model
 from tests.audio import snr_db
-from tests.unit.test_engine import SEGMENT, STRIDE, Memory, htdemucs, joined, model_of, noise
+from tests.unit.test_engine import FOUR, RATE_HZ, SEGMENT, STRIDE, Memory, htdemucs, joined, model_of, noise
 
 
 class Shares(torch.nn.Module):
@@ -26,6 +33,14 @@ def centred(length: int, seed: int) -> Memory:
     return Memory(wav - wav.mean())
 
 
+def hybrid(precision: str) -> Model:
+    """Return a network as it is computed for the service: in blocks, by our kernels where there are some."""
+    torch.manual_seed(7)
+    small = {"channels": 8, "t_layers": 2, "t_heads": 2, "dconv_mode": 3, "samplerate": RATE_HZ, "segment": Fraction(1)}
+    types = Types(torch.float32, torch.float32) if precision == EXACT else Types(torch.bfloat16, torch.bfloat16)
+    return replace(model_of(Hybrid(HTDemucs(FOUR, **small).eval(), types)), precision=precision)
+
+
 LENGTHS = [1, 2, 100, STRIDE - 1, STRIDE, STRIDE + 1, SEGMENT - 1, SEGMENT, SEGMENT + 1, 3 * STRIDE + 17]
 
 
@@ -38,10 +53,13 @@ def test_the_stems_of_a_model_that_reconstructs_add_up_to_the_song(length: int) 
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_any_run_of_segments_is_that_span_of_the_whole(seed: int) -> None:
+@pytest.mark.parametrize("model", [model_of(Shares()), hybrid(EXACT), hybrid(FAST)], ids=["shares", EXACT, FAST])
+def test_any_run_of_segments_is_that_span_of_the_whole(
+    model: Model, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chance = random.Random(seed)
     song = noise(chance.randint(1, 6 * STRIDE), seed)
-    model = model_of(Shares())
+    monkeypatch.setattr(engine, "_CORES", chance.randint(1, 4))
     whole = joined(list(separate(model, song)))
     segments = plan(model, song.length).segments
     first = chance.randrange(segments)

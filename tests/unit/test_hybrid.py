@@ -11,7 +11,7 @@ import torch
 from demucs.hdemucs import HDemucs
 from demucs.htdemucs import HTDemucs
 
-from stems.separate import engine, kernels
+from stems.separate import allowance, engine, kernels
 from stems.separate.engine import separate
 from stems.separate.hybrid import Hybrid, Types
 from stems.separate.model import Model, Part
@@ -81,8 +81,8 @@ def test_less_exact_as_asked() -> None:
     net = network(dconv_mode=3, bottom_channels=64)
     close = min(stems_db(Types(torch.bfloat16, torch.float32), net))
     fast = min(stems_db(Types(torch.bfloat16, torch.bfloat16), net))
-    assert 100 > close > 50
-    assert close > fast > 30
+    assert 100 > close >= 60
+    assert close > fast >= 35
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,7 @@ def test_other_networks_are_told(made: Any) -> None:
 @pytest.mark.parametrize("cores", [2, 5])
 def test_segments_at_once_are_those_of_one_after_the_other(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_CORES", cores)
+    monkeypatch.setattr(allowance, "memory_mib", lambda: 100_000)
     net = network(dconv_mode=3)
     part = Part(net, (1.0,) * 4, 8000)
     theirs = Model("theirs", tuple(FOUR), 8000, 2, (part,), "")

@@ -1,9 +1,12 @@
 """Our own kernels against torch, at sizes that fill no vector, no tile and no block."""
 
+import ctypes
 import math
 import os
 import platform
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -232,18 +235,41 @@ def test_tensors_of_another_kind_are_told() -> None:
         product.arguments(torch.zeros(1, 2, 3), torch.zeros(1, 2, 4))
 
 
+EXACTLY = "exactly in any case, as this processor has no instructions for bfloat16"
+
+
 def test_what_computes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     features = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "fma"})
     monkeypatch.setattr(kernels, "library", lambda: object())
     for more, wanted in (
-        (set(), "our kernels (AVX-512) in float32, torch in bfloat16"),
+        (set(), f"our kernels (AVX-512) in float32; {EXACTLY}"),
         ({"avx512_bf16"}, "our kernels (AVX-512) in float32 and bfloat16"),
         ({"avx512_bf16", "amx_bf16"}, "our kernels (AVX-512) in float32, torch in bfloat16"),
     ):
         monkeypatch.setattr(kernels, "_features", lambda more=more: features | more)
         assert kernels.described() == wanted
     monkeypatch.setattr(kernels, "_features", lambda: frozenset({"avx2", "fma"}))
-    assert kernels.described() == "torch: the processor lacks AVX-512"
+    assert kernels.described() == f"torch: the processor lacks AVX-512; {EXACTLY}"
     monkeypatch.setattr(kernels, "library", lambda: None)
-    assert kernels.described() == "torch: no kernels were compiled for this machine"
+    monkeypatch.setattr(kernels, "_compiled", lambda: None)
+    assert kernels.described() == f"torch: no kernels were compiled for this machine; {EXACTLY}"
     assert not kernels.usable(torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [FLOATS])
+def test_a_library_of_other_sources_is_not_called(
+    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(kernels.LIBRARY.parent, tmp_path / "kernels"))
+    monkeypatch.setattr(kernels, "LIBRARY", folder / kernels.LIBRARY.name)
+    try:
+        kernels.library.cache_clear()
+        assert kernels.usable(dtype)
+        with (folder / "product.h").open("a") as file:
+            file.write("/* a later version */\n")
+        kernels.library.cache_clear()
+        assert not kernels.usable(dtype)
+        assert kernels.described().startswith("torch: the kernels are of another version: run `make setup`")
+    finally:
+        kernels.library.cache_clear()
+    assert kernels._sources_of(ctypes.CDLL(None)) == ""  # as of a library from before they were told

@@ -14,8 +14,10 @@ from demucs.htdemucs import HTDemucs
 from safetensors.torch import save_file
 
 from stems.errors import BadOptions, ModelUnavailable
+from stems.separate import kernels
 from stems.separate import model as models
 from stems.separate.model import available, load
+from stems.separate.publish import info
 
 FOUR = ["drums", "bass", "other", "vocals"]
 ARGUMENTS: dict[str, Any] = {"channels": 8, "t_layers": 1, "t_heads": 2, "samplerate": 8000, "dconv_mode": 0}
@@ -105,16 +107,36 @@ def test_a_safetensors_model_is_loaded_ready_for_inference(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("other", "precision"), [({}, "fast"), ({"rewrite": False}, "exact")])
-def test_a_bag_is_less_exact_as_a_whole_or_not_at_all(tmp_path: Path, other: dict[str, Any], precision: str) -> None:
+def test_a_bag_is_less_exact_as_a_whole_or_not_at_all(
+    tmp_path: Path, other: dict[str, Any], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_safetensors(tmp_path / "aaaa1111.safetensors", network(1))
     segment = {"_type": "fraction", "numerator": 3, "denominator": 2}
     kwargs = json.dumps({**ARGUMENTS, **other, "segment": segment})
     made = HTDemucs(FOUR, segment=Fraction(3, 2), **ARGUMENTS, **other)
     save_safetensors(tmp_path / "bbbb2222.safetensors", made, kwargs=kwargs)
     (tmp_path / "bag.yaml").write_text("models: ['aaaa1111', 'bbbb2222']")
+    monkeypatch.setattr(kernels, "has_bfloat16", lambda: True)
     model = load("bag", tmp_path, "fast")
-    assert model.precision == precision
+    assert (model.precision, model.shortfall) == (precision, "")
     assert same(model.parts[0].network, network(1)) == (precision == "exact")
+
+
+@pytest.mark.parametrize("wanted", ["close", "fast"])
+def test_without_instructions_for_it_nothing_is_less_exact_and_the_record_says_so(
+    wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_safetensors(tmp_path / "mine.safetensors", network())
+    monkeypatch.setattr(kernels, "_features", lambda: frozenset({"avx2", "fma", "avx512f"}))
+    model = load("mine", tmp_path, wanted)
+    assert info(model).precision == "exact"
+    assert model.shortfall == (
+        f"STEMS_PRECISION={wanted}, but computing exactly: this processor has no instructions for bfloat16"
+    )
+    assert same(model.parts[0].network, network())
+    assert load("mine", tmp_path).shortfall == ""
+    monkeypatch.setattr(kernels, "_features", lambda: frozenset({"asimd", "bf16"}))  # of an ARM
+    assert (load("mine", tmp_path, wanted).precision, load("mine", tmp_path, wanted).shortfall) == (wanted, "")
 
 
 def test_a_bag_of_both_kinds_of_files_is_loaded(tmp_path: Path) -> None:

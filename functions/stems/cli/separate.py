@@ -64,8 +64,8 @@ def separate(files: tuple[Path, ...], folder: Path, force: bool, **chosen: str |
         wanted = options.wanted(model.sources)
         if model.note:
             terminal.warn(f"the model '{name}': {model.note}. `stems model fetch htdemucs` brings one for real music.")
-        if model.device.note:
-            terminal.warn(model.device.note)
+        for each in filter(None, (model.device.note, model.shortfall)):
+            terminal.warn(each)
         names = [f"{stem}.{extension(each)}" for stem in wanted for each in options.formats]
         for path, target in places:
             try:
@@ -115,6 +115,25 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(each, handler)
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep all signals that end the command until the block has ended."""
+    kept: list[int] = []
+
+    def keep(number: int, frame: FrameType | None) -> None:
+        kept.append(number)
+
+    # By handlers: what one thread masks, another one takes.
+    before = {each: signal.signal(each, keep) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        for number in kept:
+            signal.raise_signal(number)
+
+
 class _Begun:
     """A song whose decoding has begun: the first one's while torch is imported. A context manager.
 
@@ -156,9 +175,10 @@ def _separate(song: _Begun, model: "Model", options: Options) -> None:
             on_progress=on_progress,
             decoding=song.decoding,
         )
-    song.target.mkdir(exist_ok=True)
-    for made in result.stems:
-        made.path.replace(song.target / f"{made.stem}.{made.format}")
+    with _undisturbed():  # half a set of stems, or one of old and new ones, looks like a whole one
+        song.target.mkdir(exist_ok=True)
+        for made in result.stems:
+            made.path.replace(song.target / f"{made.stem}.{made.format}")
     seconds = time.monotonic() - song.began_s
     count = len({made.stem for made in result.stems})
     note = f", lowered by {-result.gain_db:.1f} dB" if result.gain_db < -0.05 else ""

@@ -55,8 +55,8 @@ class _Warmth:
                 _log.warning("the model %r is loaded; %s", model.name, model.note)
             else:
                 _log.info("the model %r is loaded", model.name)
-            if model.device.note:
-                _log.warning(model.device.note)
+            for each in filter(None, (model.device.note, model.shortfall)):
+                _log.warning(each)
             if model.in_blocks:
                 _log.info("it is computed by %s", kernels.described())
         except Exception as error:  # whatever it is, /health/ready and every event must tell of it

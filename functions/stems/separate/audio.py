@@ -20,12 +20,16 @@ from numpy.typing import NDArray
 
 from stems.errors import BadAudio, ConfigError, TransientError
 from stems.separate import leash
+from stems.separate.channels import arguments
 from stems.separate.report import Report, check_complete, clock
 
 if TYPE_CHECKING:
     import torch
 
 _CHUNK_FRAMES = 1 << 17
+# Above full scale. Files of floats on the scale of 16 bit integers, which some programs write, reach 90 dB; a song that
+# comes down by 100, as all of it does for one such sample, is below the last of 16 bits.
+_LOUDEST_DB = 100
 # Containers of sound or video that hold everything themselves. Playlists and manifests (hls, concat, dash, imf)
 # are left out: as `file` must be an allowed protocol, they could make ffmpeg read other people's files.
 _CONTAINERS = (
@@ -33,8 +37,7 @@ _CONTAINERS = (
     "libopenmpt,loas,matroska,mlp,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nistsphere,nut,ogg,oma,paf,pvf,qcp,rm,"
     "shn,sox,tak,truehd,tta,voc,vqf,w64,wav,webm,wsd,wtv,wv,xwma"
 )
-# swresample plays mono at -3 dB on each of two speakers; `pan` gives both the full level, and leaves stereo alone.
-_TO_STEREO = "aformat=channel_layouts=stereo|mono,pan=stereo|FL<FL+FC|FR<FR+FC"
+_LOOK_S = 20.0
 
 
 class Writer(Protocol):
@@ -111,18 +114,18 @@ def decode(
 ) -> Song:
     """Decode the first audio stream of `path` to the raw file `spool` and return it as a Song.
 
-    Mono is duplicated at full level, more than two channels are downmixed by ffmpeg's ITU matrix. NaN and infinite
-    samples, which float files can hold, become 0: one of them would make the mean, and so every stem, NaN, while
+    Mono is duplicated at full level, up to 8 channels are downmixed by ffmpeg's ITU matrix. NaN and infinite samples,
+    which float files can hold, become 0: one of them would make the mean, and so every stem, NaN, while
     the rest of the song is good. A `max_duration_s` of 0 means no limit. Raises BadAudio where the file is empty,
-    not audio, truncated or longer than `max_duration_s`, and TransientError where the system killed the decoder; what
-    is already in `spool` is then left to the caller. Another thread ends it early by `stop`: CancelledError. `into`
-    gets the sound in place of `spool`.
+    not audio, truncated, absurdly loud or longer than `max_duration_s`, and TransientError where the system killed the
+    decoder; what is already in `spool` is then left to the caller. Another thread ends it early by `stop`:
+    CancelledError. `into` gets the sound in place of `spool`.
     """
     if path.stat().st_size == 0:
         raise BadAudio("the file is empty (0 bytes)")
     command = [ffmpeg(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "info", *input_arguments(path)]
-    command += ["-map", "0:a:0", "-vn", *(("-af", _TO_STEREO) if channels == 2 else ())]
-    command += ["-ac", str(channels), "-ar", str(sample_rate_hz), "-f", "f32le", "pipe:1"]
+    command += ["-map", "0:a:0", "-vn", *arguments(_described(path), channels)]
+    command += ["-ar", str(sample_rate_hz), "-f", "f32le", "pipe:1"]
     command = leash.leashed(command, leash.decoding_s(max_duration_s))
     moments = _Moments()
     limit = max_duration_s * sample_rate_hz
@@ -149,6 +152,7 @@ def decode(
                     frames = np.nan_to_num(frames, nan=0.0, posinf=0.0, neginf=0.0)
                     moments.add(frames)
                     data = frames.tobytes()
+                _check_level(frames, moments.count - len(frames), sample_rate_hz)
                 out.write(data)
                 if stop and stop.is_set():
                     raise CancelledError
@@ -167,6 +171,29 @@ def decode(
     song = Song(spool, moments.count, channels, sample_rate_hz, moments.mean, moments.deviation)
     check_complete(path, report, song.duration_s)
     return song
+
+
+def _described(path: Path) -> str:
+    """Return what ffmpeg says of a file before it reads any sound; nothing where that fails, as decoding tells why."""
+    command = leash.leashed([ffmpeg(), "-nostdin", "-hide_banner", *input_arguments(path)], _LOOK_S)
+    pipe = subprocess.PIPE
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=pipe, timeout=_LOOK_S, process_group=0)
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stderr.decode(errors="replace")
+
+
+def _check_level(frames: NDArray[np.float32], start: int, sample_rate_hz: int) -> None:
+    """Raise BadAudio for a sample of `frames`, which begin at the sample `start`, that no music reaches."""
+    if max(frames.max(), -frames.min()) <= 10 ** (_LOUDEST_DB / 20):
+        return
+    index, channel = np.unravel_index(np.abs(frames).argmax(), frames.shape)
+    value = float(frames[index, channel])
+    raise BadAudio(
+        f"the sample at {(start + int(index)) / sample_rate_hz:.3f} s is {value:.3g}, {20 * math.log10(abs(value)):.0f}"
+        f" dB over full scale: the file is damaged, or no sound; up to {_LOUDEST_DB} dB are taken"
+    )
 
 
 class Decoding:

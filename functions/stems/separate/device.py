@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from stems.config import AUTO, CPU, CUDA, EXACT, FAST
+from stems.separate import kernels
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class Device:
     def __init__(self, kind: str = CPU, batch: int | None = None, note: str = "") -> None:
         self.kind, self.note = torch.device(kind), note
         self.batch = batch or (_BATCH if self.is_card else 1)
+        self._left = False
 
     @property
     def is_card(self) -> bool:
@@ -36,12 +38,14 @@ class Device:
         """Return what `network` makes of `mix` (segments, channels, samples): (segments, sources, channels, samples).
 
         Both are in the processor's memory, where the card fetches and leaves them by itself. On a card, products are
-        of float32 where they are to be exact, of bfloat16 where fast, else of TF32, which has three bits more.
+        of float32 where they are to be exact, of bfloat16 where fast, else of TF32, which has three bits more. The
+        processor that goes on for a card keeps to that as far as it can: the record tells of one precision for a song.
         """
         if not self.is_card:
-            with torch.inference_mode():
+            narrow = self._left and precision == FAST and kernels.has_bfloat16()
+            with torch.inference_mode(), torch.autocast(CPU, torch.bfloat16, enabled=narrow):
                 made: torch.Tensor = network(mix)
-            return made
+            return made.float()
         backends: Any = torch.backends
         for each in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
             each.fp32_precision = "ieee" if precision == EXACT else "tf32"
@@ -60,7 +64,7 @@ class Device:
             _log.warning("%s: no memory for %d segments at a time; now %d", self.kind, count, self.batch)
             return
         _log.warning("%s: no memory for one segment; computing on the CPU from now on", self.kind)
-        self.kind, self.batch = torch.device(CPU), 1
+        self.kind, self.batch, self._left = torch.device(CPU), 1, True
         for network in networks:
             network.to(self.kind)
 

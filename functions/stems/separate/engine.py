@@ -16,12 +16,11 @@ from typing import Protocol
 import torch
 from torch.nn import functional
 
-from stems.separate import arena, memory
+from stems.separate import allowance, arena, memory
 from stems.separate.model import Model
 
 _OVERLAP = 0.25
-# Those that this process may use.
-_CORES = torch.get_num_threads()
+_CORES = allowance.cores()
 
 
 class Signal(Protocol):

@@ -5,6 +5,8 @@ Programming Interface and Data Specifications 1.0"; RF64, EBU Tech 3306.
 """
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,20 +27,18 @@ class Sound:
 
 def read(path: Path) -> Sound:
     """Read the header of an .mp3, .flac or .wav file. Raises ValueError where it is none, or says no length."""
-    with path.open("rb") as file:
-        try:
-            return {".mp3": _mp3, ".flac": _flac, ".wav": _wav}[path.suffix](file)
-        except (IndexError, KeyError, struct.error) as error:
-            raise ValueError(f"{path.name} is no {path.suffix} file of ours: {error!r}") from error
+    with path.open("rb") as file, _told(path):
+        return {".mp3": _mp3, ".flac": _flac, ".wav": _wav}[path.suffix](file)
 
 
 def mend_mp3(path: Path, length: int) -> None:
     """Correct the padding in an MP3's header, where ffmpeg has counted too little of it, for a stem of `length`.
 
     Its muxer goes by the last frame alone. Where the padding fills more than that, in 4 of 100 songs, it says that the
-    song is up to 46 samples longer than it is. Leaves a header alone that is wrong in any other way.
+    song is up to 46 samples longer than it is. Leaves a header alone that is wrong in any other way. Raises ValueError
+    where it is none.
     """
-    with path.open("r+b") as file:
+    with path.open("r+b") as file, _told(path):
         info = _info(file)
         excess = info.length - length
         if not 0 < excess < info.frame_length:
@@ -49,6 +49,15 @@ def mend_mp3(path: Path, length: int) -> None:
         frame[-2:] = _crc(bytes(frame[:-2])).to_bytes(2, "big")
         file.seek(info.start)
         file.write(frame)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Raise ValueError where the block finds other bytes than a header of ours has."""
+    try:
+        yield
+    except (IndexError, KeyError, struct.error) as error:
+        raise ValueError(f"{path.name} is no {path.suffix} file of ours: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True)

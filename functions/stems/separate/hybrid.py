@@ -35,15 +35,19 @@ class Types:
 
 
 class Hybrid:
-    """A trained `HTDemucs`, whose products are computed in `types`."""
+    """A trained `HTDemucs`, whose products are computed in `types`.
+
+    `by_kernels`: any of them by our kernels, which have no threads of their own.
+    """
 
     def __init__(self, module: HTDemucs, types: Types) -> None:
         net: Any = module
         dtype = self._dtype = types.convolutions
+        self.by_kernels = kernels.usable(types.transformer) or kernels.usable(types.convolutions)
         self._sources, self._nfft, self._hop = len(net.sources), int(net.nfft), int(net.hop_length)
         self._length = int(net.segment * net.samplerate) if net.use_train_segment else None
-        self._own = kernels.usable(dtype)
-        made: Any = own_layers if self._own else layers
+        own = kernels.usable(dtype)
+        made: Any = own_layers if own else layers
         self._encoders, self._time_encoders = (
             [made.Encoder(each, dtype) for each in encoders] for encoders in (net.encoder, net.tencoder)
         )
@@ -53,7 +57,7 @@ class Hybrid:
         embedding = getattr(net, "freq_emb", None)
         self._frequencies = None if embedding is None else net.freq_emb_scale * embedding.weight
         self._middle = None if net.crosstransformer is None else _Middle(net, types)
-        self._spectra = own_spectra.spectra if self._own else layers.spectra
+        self._spectra = own_spectra.spectra if own else layers.spectra
         self._window = torch.hann_window(self._nfft)
 
     @staticmethod
@@ -111,7 +115,7 @@ class Hybrid:
 
     def _tidy(self) -> None:
         """Before a step that needs much memory, give back what torch's operators left in pieces; kernels leave none."""
-        if not self._own:
+        if not self.by_kernels:
             memory.give_back()
 
     def _to_rows(self, mix: torch.Tensor) -> Rows:

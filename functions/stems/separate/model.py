@@ -25,12 +25,14 @@ from safetensors import SafetensorError, safe_open
 
 from stems.config import CLOSE, EXACT, FAST
 from stems.errors import BadOptions, ModelUnavailable
-from stems.separate import kernels, memory
+from stems.separate import allowance, kernels, memory
 from stems.separate.device import Device
 from stems.separate.hybrid import Hybrid, Types
 
-# Of the segments in work by our kernels: 1.4 GB, and whoever waits for the first ones waits no longer.
+# Of the segments in work by our kernels: whoever waits for the first ones waits no longer for more.
 _MOST_AT_ONCE = 8
+# In MiB: a process with two segments of htdemucs in work; each further segment; each further network of a bag.
+_TWO_AT_ONCE_MIB, _SEGMENT_MIB, _NETWORK_MIB = 1024, 180, 178
 DEMO = "demo"
 UNTRAINED = "untrained"
 # What products are computed in: those of the transformer, and those of the convolutions.
@@ -99,7 +101,8 @@ class Model:
     """A model ready for inference: one network, or a bag of them whose estimates are averaged.
 
     `digest` is the SHA-256 in hex of the files it was loaded from; `note` what people should know of it, or empty;
-    `precision` one of PRECISIONS; `device` what it computes on.
+    `precision` that of PRECISIONS which it computes at; `device` what it computes on; `shortfall` why it is not the one
+    that was asked for, or empty.
     Raises ModelUnavailable where the parts cannot run in lockstep.
     """
 
@@ -112,6 +115,7 @@ class Model:
     note: str = ""
     precision: str = EXACT
     device: Device = field(default_factory=Device)
+    shortfall: str = ""
 
     def __post_init__(self) -> None:
         lengths = {part.segment_length for part in self.parts}
@@ -125,13 +129,19 @@ class Model:
     def at_once(self) -> int:
         """Return how many segments to compute at a time at most, each by its share of the cores.
 
-        Our kernels compute a segment in one thread, so it takes one for each core; each costs 180 MiB. By torch, two of
-        a Hybrid leave less of two cores idle than one does, in its thousands of small steps: 2.3 s a segment instead of
-        2.9. Other networks take too much memory for that: `demo` 1.4 GiB, and it gains nothing.
+        Our kernels compute a segment in one thread, so it takes one for each core; more than two where there is memory
+        for them, one where there is none for two. By torch, two of a Hybrid leave less of two cores idle than one does,
+        in its thousands of small steps: 2.3 s a segment instead of 2.9. Other networks take too much memory for that:
+        `demo` 1.4 GiB, and it gains nothing.
         """
         if not self.in_blocks:
             return 1
-        return _MOST_AT_ONCE if kernels.usable(torch.float32) else 2
+        networks = {id(part.network): part.network for part in self.parts}
+        if not any(network.by_kernels for network in networks.values()):
+            return 2
+        needed_mib = _TWO_AT_ONCE_MIB + _NETWORK_MIB * (len(networks) - 1)
+        room_mib = (allowance.memory_mib() or needed_mib) - needed_mib
+        return max(1, min(_MOST_AT_ONCE, 2 + room_mib // _SEGMENT_MIB))
 
     @property
     def in_blocks(self) -> bool:
@@ -152,10 +162,10 @@ def available(folder: Path) -> list[str]:
 def load(name: str, folder: Path, precision: str = EXACT, device: Device | None = None) -> Model:
     """Return the model `name`: `demo`, `untrained`, or `<name>.safetensors` or the bag `<name>.yaml` in `folder`.
 
-    Its networks compute at `precision`, where they can at another one than exactly, on `device`, by default the
-    processor. Raises BadOptions for a name with
-    other characters than letters, digits, `_` and `-`, so that a song's options cannot walk the file system, and
-    ModelUnavailable where the model is missing or its files are damaged.
+    Its networks compute at `precision`, where they and the processor can at another one than exactly, on `device`, by
+    default the processor. Raises BadOptions for a name with other characters than letters, digits, `_` and `-`, so that
+    a song's options cannot walk the file system, and ModelUnavailable where the model is missing or its files are
+    damaged.
     """
     if not _NAME.fullmatch(name):
         raise BadOptions(f"model {name!r}: a name has only letters, digits, '_' and '-'")
@@ -191,14 +201,19 @@ def _prepared(model: Model, precision: str) -> Model:
         for network in networks.values():
             network.to(model.device.kind)
         return replace(model, precision=precision)
+    shortfall = ""
     if not all(map(Hybrid.supports, networks.values())):
+        precision = EXACT
+    elif precision != EXACT and not kernels.has_bfloat16():
+        # Without such instructions both less exact and slower.
+        shortfall = f"STEMS_PRECISION={precision}, but computing exactly: {kernels.NO_BFLOAT16}"
         precision = EXACT
     made = {
         key: Hybrid(network, _TYPES[precision]) if Hybrid.supports(network) else network
         for key, network in networks.items()
     }
     parts = tuple(replace(part, network=made[id(part.network)]) for part in model.parts)
-    return replace(model, parts=parts, precision=precision)
+    return replace(model, parts=parts, precision=precision, shortfall=shortfall)
 
 
 def load_file(file: Path) -> Model:

@@ -22,6 +22,7 @@ _REFUSALS = {
     "Format not on whitelist": "not an audio file: its format is no container of sound that is accepted",
     "received signal 24": "decoding it takes more processor time than a song does",  # SIGXCPU: leash.py
     "Cannot allocate memory": "decoding it takes more memory than a song does",
+    "Failed to configure output pad": "its channels are for loudspeakers that cannot be mixed down to two",
     "moov atom not found": "the file is truncated: its index (moov atom) is missing",
 }
 _PREFIX = re.compile(r"^(\[[^]]*\] )*(file:.*?: )?")

@@ -12,7 +12,7 @@ from typing import IO, Self
 import numpy as np
 import torch
 
-from stems.errors import BadOptions
+from stems.errors import BadOptions, BadStems
 from stems.options import COMPLEMENT
 from stems.separate.engine import Block, Signal
 
@@ -30,20 +30,18 @@ def decibels(gain: float) -> float:
 
 
 class Spool:
-    """Raw files of the wanted stems in `folder`, and the `peak` of all samples written. A context manager.
+    """Raw files of the wanted stems in `folder`, and the `peak` of all stems that there could be. A context manager.
 
     `length`: the samples per channel that every file holds so far. A wanted stem is one of `sources`, or `no_<source>`:
     the song minus that source. Raises BadOptions for any other.
     """
 
     def __init__(self, folder: Path, sources: Sequence[str], wanted: Iterable[str]) -> None:
-        self._folder = folder
-        self._sources = {stem: stem if stem in sources else stem.removeprefix(COMPLEMENT) for stem in wanted}
-        for stem, source in self._sources.items():
-            if source not in sources:
-                known = ", ".join([*sources, *(COMPLEMENT + each for each in sources)])
-                raise BadOptions(f"there is no stem {stem!r}; the model makes: {known}")
-        self._index = {source: index for index, source in enumerate(sources)}
+        self._folder, self._all, self._wanted = folder, tuple(sources), tuple(wanted)
+        known = [*sources, *(COMPLEMENT + each for each in sources)]
+        for stem in self._wanted:
+            if stem not in known:
+                raise BadOptions(f"there is no stem {stem!r}; the model makes: {', '.join(known)}")
         self._files: dict[str, IO[bytes]] = {}
         self._open = ExitStack()
         self.peak = 0.0
@@ -51,7 +49,7 @@ class Spool:
 
     def __enter__(self) -> Self:
         with ExitStack() as files:
-            for stem in self._sources:
+            for stem in self._wanted:
                 self._files[stem] = files.enter_context(self.path(stem).open("wb"))
             self._open = files.pop_all()
         return self
@@ -65,30 +63,39 @@ class Spool:
 
     @property
     def clips(self) -> bool:
-        """Tell whether a sample written so far would clip."""
+        """Tell whether a sample so far would clip."""
         return self.peak > 1
 
     @property
     def gain(self) -> float:
-        """Return the one gain for all stems, below 1 only if a sample would clip: so they still add up to the song."""
+        """Return the one gain for all stems, below 1 only if a sample would clip: so they still add up to the song.
+
+        It is that of the song and the model, whatever is asked for.
+        """
         return gain_for(self.peak)
 
     def write(self, block: Block, song: Signal) -> Mapping[str, torch.Tensor]:
-        """Append `block`, the next one of `song`, to the files; return what was written, stem by stem."""
-        # Of all sources, wanted or not: so a stem that is asked for later gets the same gain.
-        self._note(block.stems)
-        written = {}
-        for stem, source in self._sources.items():
-            samples = block.stems[self._index[source]]
-            if stem != source:
-                samples = song.read(block.start, block.start + samples.shape[-1]) - samples
-                self._note(samples)
-            self._files[stem].write(np.ascontiguousarray(samples.numpy().T, "<f4").data)
-            self._files[stem].flush()
-            written[stem] = samples
-        self.length = block.start + block.stems.shape[-1]
-        return written
+        """Append `block`, the next one of `song`, to the files; return what was written, stem by stem.
 
-    def _note(self, samples: torch.Tensor) -> None:
-        low, high = torch.aminmax(samples)
-        self.peak = max(self.peak, -float(low), float(high))
+        Raises BadStems where a sample is no finite number: no gain makes a stem of that.
+        """
+        whole = song.read(block.start, block.start + block.stems.shape[-1])
+        written = {}
+        for source, samples in zip(self._all, block.stems, strict=True):
+            for stem, sound in ((source, samples), (COMPLEMENT + source, whole - samples)):
+                # Wanted or not: so what is asked for later gets the same gain, and adds up with what is there.
+                self._note(sound, block.start)
+                if stem in self._files:
+                    self._files[stem].write(np.ascontiguousarray(sound.numpy().T, "<f4").data)
+                    self._files[stem].flush()
+                    written[stem] = sound
+        self.length = block.start + block.stems.shape[-1]
+        return {stem: written[stem] for stem in self._files}
+
+    def _note(self, samples: torch.Tensor, start: int) -> None:
+        low, high = map(float, torch.aminmax(samples))  # a NaN among them makes both NaN
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise BadStems(
+                f"the model makes no sound of this song: from sample {start} on, its stems reach from {low} to {high}"
+            )
+        self.peak = max(self.peak, -low, high)

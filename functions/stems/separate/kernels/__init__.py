@@ -6,7 +6,6 @@ Calls compute in the thread that calls, without Python's lock.
 """
 
 import ctypes
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,10 +14,14 @@ from typing import Any
 
 import torch
 
+from stems.separate.kernels import sources
+
 LIBRARY = Path(__file__).with_name("kernels.so")
 # As Linux names them. A processor with AMX multiplies bfloat16 several times faster still, by way of torch's oneDNN.
 _VECTORS = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "fma"}
 _BFLOAT16, _BETTER = "avx512_bf16", "amx_bf16"
+_BFLOAT16_BY_ANY = {_BFLOAT16, _BETTER, "bf16", "svebf16"}  # the last two on ARM
+NO_BFLOAT16 = "this processor has no instructions for bfloat16"
 
 _off = False
 
@@ -31,23 +34,51 @@ def usable(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or (dtype == torch.bfloat16 and _BFLOAT16 in features and _BETTER not in features)
 
 
+def has_bfloat16() -> bool:
+    """Tell whether the processor multiplies bfloat16; where it does not, float32 is faster."""
+    return not _features().isdisjoint(_BFLOAT16_BY_ANY)
+
+
 def described() -> str:
     """Tell what computes Hybrid Transformer Demucs on this machine."""
+    return _computing() if has_bfloat16() else f"{_computing()}; exactly in any case, as {NO_BFLOAT16}"
+
+
+def _computing() -> str:
     if library() is None:
-        return "torch: no kernels were compiled for this machine"
+        stale = "the kernels are of another version: run `make setup`"
+        return f"torch: {stale if _compiled() else 'no kernels were compiled for this machine'}"
     types = [name for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)) if usable(dtype)]
     if not types:
         return "torch: the processor lacks AVX-512"
-    return f"our kernels (AVX-512) in {' and '.join(types)}" + (", torch in bfloat16" if len(types) == 1 else "")
+    others = ", torch in bfloat16" if len(types) == 1 and has_bfloat16() else ""
+    return f"our kernels (AVX-512) in {' and '.join(types)}{others}"
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the compiled library; None where there is none for this machine."""
+    """Return the compiled library; None where there is none for this machine, or one of other sources than these."""
+    found = _compiled()
+    if found is None or _sources_of(found) != sources.digest(LIBRARY.parent):
+        return None
+    return found
+
+
+def _compiled() -> ctypes.CDLL | None:
     try:
         return ctypes.CDLL(str(LIBRARY))
     except OSError:
         return None
+
+
+def _sources_of(library: ctypes.CDLL) -> str:
+    """Return the digest of the sources that a library was made of; empty for one that is too old to tell."""
+    try:
+        told: Any = library.stems_sources
+    except AttributeError:
+        return ""
+    told.restype = ctypes.c_char_p
+    return bytes(told()).decode()
 
 
 def call(name: str, arguments: ctypes.Structure) -> None:
@@ -96,12 +127,10 @@ def torch_alone() -> Iterator[None]:
 
 @cache
 def _features() -> frozenset[str]:
-    """Return what this processor can do, in Linux' names; nothing where it is no x86-64 under Linux."""
-    if platform.machine() != "x86_64":
-        return frozenset()
+    """Return what this processor can do, in Linux' names; nothing under another system."""
     try:
         text = Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:
         return frozenset()
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
     return frozenset(flags.split())
