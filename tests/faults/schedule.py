@@ -109,14 +109,14 @@ class Schedule:
 
     def _end(self) -> None:
         """Wait until all uploads have ended, for as long as is thinkable; note when each was first seen so."""
-        began = time.monotonic()
-        while time.monotonic() < began + _END_S:
-            open_ = [each for each in list(self.uploader.now.values()) if (each.key, each.at) not in self._delays_s]
-            if not open_:
-                return
-            for upload in open_:
+        began, open_ = time.monotonic(), True
+        while open_ and time.monotonic() < began + _END_S:
+            open_ = False
+            for upload in list(self.uploader.now.values()):
                 if quietly(partial(checker.ended, self.stack.root, upload)):
-                    self._delays_s[upload.key, upload.at] = time.monotonic() - upload.at
+                    self._delays_s.setdefault((upload.key, upload.at), time.monotonic() - upload.at)
+                else:
+                    open_ = True
             time.sleep(0.1)
 
     def _found(self) -> list[str]:
