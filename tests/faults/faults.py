@@ -1,4 +1,4 @@
-"""All that is done to the pipeline. A seed means one of them by its place: new ones come at the end."""
+"""All that is done to the pipeline, in the order by which seeds name it: new faults come at the end."""
 
 import signal
 
