@@ -52,6 +52,8 @@ def problems(s3: Any, now: Iterable[Accepted], ever: Iterable[Accepted], known: 
     for name in names:
         found += _object(name, names, ours, known)
     for songhash, upload in ours.items():
+        if parts := [name for name in names if name.startswith(f"parts/{songhash}/")]:
+            found.append(f"{PART}: {parts[0]}, one of {len(parts)}, of {upload.key}")
         if f"{songhash}.json" in names:
             found += [f"{upload.key}: {each}" for each in _result(s3, upload, names)]
     return found
@@ -61,10 +63,8 @@ def _object(name: str, names: Container[str], ours: Mapping[str, Accepted], know
     whose = _WHOSE.fullmatch(name)
     if not whose or (whose[2] not in ours and whose[2] not in known):
         yield f"an object of no song: {name}"
-    elif whose[2] not in ours:
+    elif whose[2] not in ours or whose[1]:
         return
-    elif whose[1]:
-        yield f"{PART}: {name}, of {ours[whose[2]].key}"
     elif _STEM.fullmatch(name):
         if f"{whose[2]}.json" not in names:
             yield f"{ORPHAN}: {name}, of {ours[whose[2]].key}"

@@ -46,7 +46,7 @@ def test_what_is_wrong_in_the_buckets_is_seen(stack: Stack) -> None:
         return found
 
     part = f"parts/{songhash}/{'0' * 16}/part-1-of-3-bass.f32"
-    assert with_new(part) == [f"{checker.PART}: {part}, of {upload.key}"]
+    assert with_new(part) == [f"{checker.PART}: {part}, one of 1, of {upload.key}"]
     for strange in ("0" * 64 + "-bass.mp3", f"parts/{'0' * 64}/plan.json", "parts/strange", "strange.json"):
         assert with_new(strange) == [f"an object of no song: {strange}"]
     assert with_new(f"{songhash}-bass.txt") == [f"a strange object: {songhash}-bass.txt"]
