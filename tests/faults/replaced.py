@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable
 
 from tests.faults import checker, moments, songs
-from tests.faults.run import RELAYS, WORKERS, Run
+from tests.faults.run import RELAYS, Run
 from tests.faults.songs import Accepted
 from tests.faults.stack import quietly, wait
 
@@ -37,8 +37,7 @@ def done_again(run: Run) -> bool:
         wait(_ended(run, run.put(name, first)), 20)
 
     second = run.song(divided=False)
-    moment = moments.Moment(WORKERS, "minio", rb"^PUT /output/<song>\.json")
-    return moments.strike_at(run, moment, act, second, name, passes=True)
+    return moments.strike_at(run, moments.BEFORE_ITS_RECORD, act, second, name, passes=True)
 
 
 def remove_early(run: Run) -> bool:
