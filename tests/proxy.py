@@ -19,21 +19,31 @@ _SLOW_BYTES = 2048  # per 20 ms: 100 kB/s
 _LINGER_NONE = struct.pack("ii", 1, 0)
 
 
+# A script that Redis does not know has done nothing; it is sent again as a whole.
+ANSWER = re.compile(rb"^(?!-NOSCRIPT)")
+
+
 @dataclass
 class Trigger:
-    """Calls `act` when a request matches: before it goes on, or when the first of its answer comes back. What was
-    matched (the request, or its answer) is not passed on, and its connection is cut.
+    """Calls `act` when a request matches: before it goes on, or `after`, when the first of an `answer` like this comes
+    back. What was matched (the request, or its answer) is not passed on, and its connection is cut, unless it `passes`.
     """
 
     request: re.Pattern[bytes]
     act: Callable[[], None]
     after: bool = False
+    answer: re.Pattern[bytes] = ANSWER
+    passes: bool = False
     fired: threading.Event = field(default_factory=threading.Event)
     _claimed: threading.Lock = field(default_factory=threading.Lock)
 
     def claim(self) -> bool:
         """Tell whether the caller is the one to fire it."""
         return self._claimed.acquire(blocking=False)
+
+    def release(self) -> None:
+        """Let it be fired by another request: this one had another answer, or none."""
+        self._claimed.release()
 
     def fire(self) -> None:
         """Act, and say so."""
@@ -45,7 +55,7 @@ class Proxy:
     """Listens on `port` and passes on to the first of `targets` (ports) that takes the connection, in turn."""
 
     def __init__(self, *targets: int) -> None:
-        self._targets = list(targets)
+        self.targets = list(targets)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = int(self._listener.getsockname()[1])
         self.mode = PASS
@@ -88,10 +98,10 @@ class Proxy:
             threading.Thread(target=link.pump, args=(server, client, False), daemon=True).start()
 
     def _connect(self) -> socket.socket | None:
-        for _ in self._targets:
-            self._targets.append(self._targets.pop(0))
+        for _ in self.targets:
+            self.targets.append(self.targets.pop(0))
             with contextlib.suppress(OSError):
-                server = socket.create_connection(("127.0.0.1", self._targets[0]), timeout=2)
+                server = socket.create_connection(("127.0.0.1", self.targets[0]), timeout=2)
                 server.settimeout(None)
                 return server
         return None
@@ -131,19 +141,27 @@ class _Link:
         except OSError:
             pass
         self._proxy.forget(*self._ends)
+        if not upwards and (trigger := self._awaited):
+            trigger.release()
 
     def _strikes(self, data: bytes, upwards: bool) -> bool:
         """Fire the trigger for this request, or for the answer to the one before."""
         if not upwards:
-            if self._awaited is None:
+            trigger, self._awaited = self._awaited, None
+            if trigger is None:
                 return False
-            self._awaited.fire()
-            return True
+            if not trigger.answer.search(data):
+                trigger.release()
+                return False
+            trigger.fire()
+            return not trigger.passes
         for trigger in list(self._proxy.triggers):
+            if trigger.after and self._awaited:
+                continue
             if trigger.request.search(data) and trigger.claim():
                 if not trigger.after:
                     trigger.fire()
-                    return True
+                    return not trigger.passes
                 self._awaited = trigger
         return False
 

@@ -47,6 +47,12 @@ def guarded_redis(folder: Path, port: int, *settings: str) -> tuple[list[str], d
     return ["sh", str(CHECKOUT / "events" / "redis.sh"), str(conf)], {"REDIS_SERVER": need("redis-server"), **environ}
 
 
+def redis_in_life(folder: Path, port: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the variables of a Redis as events/redis.conf has it, but for where it writes."""
+    lines = (CHECKOUT / "events" / "redis.conf").read_text().splitlines()
+    return guarded_redis(folder, port, *(line for line in lines if not line.startswith("dir ")))
+
+
 def redis_url(user: str, port: int) -> str:
     """Return the address of a guarded Redis for one of its users."""
     return f"redis://{user}:{user}-password@127.0.0.1:{port}/0"

@@ -40,8 +40,6 @@ def main() -> int:
         folder = (given.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         with Stack(folder) as stack:
-            if not stack.small_disks:
-                print("left out: the workers' disks full (no right to mount)", flush=True)
             for seed in given.seeds:
                 outcome = Schedule(stack, seed).run()
                 outcomes.append(outcome)
@@ -63,6 +61,7 @@ def _sum(outcomes: list[Outcome]) -> str:
 
 def _line(outcome: Outcome) -> str:
     missed = f"; came too late: {', '.join(outcome.missed)}" if outcome.missed else ""
+    missed += f"; this machine cannot: {', '.join(outcome.skipped)}" if outcome.skipped else ""
     found = "".join(f"\n    {each}" for each in outcome.problems)
     return (
         f"seed {outcome.seed}: {', '.join(outcome.struck) or 'nothing'}{missed}: {outcome.songs} uploads,"

@@ -3,12 +3,11 @@
 It shares nothing with the code under test but names: its own S3 client, its own reading of records, ffmpeg for sound.
 """
 
-import hashlib
 import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import imageio_ffmpeg
@@ -17,8 +16,10 @@ from tests.faults.songs import Accepted
 
 STEMS = {"drums", "bass", "other", "vocals"}
 FINAL = {"done", "failed"}
-ORPHAN = "a stem without a record"
-_STEM = re.compile(r"([0-9a-f]{64})-(drums|bass|other|vocals)\.mp3")
+ORPHAN, PART = "a stem without a record", "a part of a song that has ended"
+LATE = (ORPHAN, PART)  # what is removed only when it is old
+_STEM = re.compile(r"[0-9a-f]{64}-(drums|bass|other|vocals)\.mp3")
+_WHOSE = re.compile(r"(parts/)?([0-9a-f]{64})(.*)")
 _FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
 
@@ -36,26 +37,39 @@ def tags_of(s3: Any, key: str) -> Mapping[str, str]:
 def ended(s3: Any, upload: Accepted) -> bool:
     """Tell whether the tags say how these very bytes ended."""
     tags = tags_of(s3, upload.key)
-    return tags.get("state") in FINAL and tags.get("etag") == hashlib.md5(upload.song.data).hexdigest()
+    return tags.get("state") in FINAL and tags.get("etag") == upload.song.etag
 
 
-def problems(s3: Any, now: Iterable[Accepted], ever: Iterable[Accepted]) -> list[str]:
-    """Return all that is wrong: with the uploads there are `now`, and with what is left of those that `ever` were."""
+def problems(s3: Any, now: Iterable[Accepted], ever: Iterable[Accepted], known: Container[str]) -> list[str]:
+    """Return all that is wrong: with the uploads there are `now`, with what is left of those that `ever` were, and with
+    objects of songs that are not even among the hashes `known`. All songs have ended.
+    """
     found, ours = [], {upload.song.songhash: upload for upload in ever}
-    names = {each["Key"]: each["ETag"] for page in _pages(s3) for each in page if each["Key"][:64] in ours}
+    names = {each["Key"]: each["ETag"] for page in _pages(s3) for each in page}
     listed = {each["Key"] for page in _pages(s3, "queue") for each in page}
     for upload in now:
         found += [f"{upload.key}: {each}" for each in _upload(s3, upload, names, upload.key in listed)]
     for name in names:
-        match = _STEM.fullmatch(name)
-        if match and f"{match[1]}.json" not in names:
-            found.append(f"{ORPHAN}: {name}, of {ours[match[1]].key}")
-        if not match and name[64:] not in {".json", "-peaks.json"}:
-            found.append(f"a strange object: {name}")
+        found += _object(name, names, ours, known)
     for songhash, upload in ours.items():
+        if parts := [name for name in names if name.startswith(f"parts/{songhash}/")]:
+            found.append(f"{PART}: {parts[0]}, one of {len(parts)}, of {upload.key}")
         if f"{songhash}.json" in names:
             found += [f"{upload.key}: {each}" for each in _result(s3, upload, names)]
     return found
+
+
+def _object(name: str, names: Container[str], ours: Mapping[str, Accepted], known: Container[str]) -> Iterable[str]:
+    whose = _WHOSE.fullmatch(name)
+    if not whose or (whose[2] not in ours and whose[2] not in known):
+        yield f"an object of no song: {name}"
+    elif whose[2] not in ours or whose[1]:
+        return
+    elif _STEM.fullmatch(name):
+        if f"{whose[2]}.json" not in names:
+            yield f"{ORPHAN}: {name}, of {ours[whose[2]].key}"
+    elif whose[3] not in {".json", "-peaks.json"}:
+        yield f"a strange object: {name}"
 
 
 def _upload(s3: Any, upload: Accepted, names: Mapping[str, str], listed: bool) -> Iterable[str]:
@@ -63,7 +77,7 @@ def _upload(s3: Any, upload: Accepted, names: Mapping[str, str], listed: bool) -
         yield "the upload itself is gone"
         return
     tags = tags_of(s3, upload.key)
-    if tags.get("etag") != hashlib.md5(upload.song.data).hexdigest() or tags.get("state") not in FINAL:
+    if tags.get("etag") != upload.song.etag or tags.get("state") not in FINAL:
         yield f"not ended: {tags}"
     elif upload.song.samples == 0:
         if tags["state"] != "failed" or not tags.get("error"):

@@ -2,15 +2,17 @@
 
 import hashlib
 import io
-import random
 import time
 import wave
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import botocore.exceptions
 import numpy as np
+
+from stems import naming
 
 RATE_HZ = 44100
 BUCKET = "queue"
@@ -24,9 +26,13 @@ class Song:
     data: bytes
     samples: int
 
-    @property
+    @cached_property
     def songhash(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
+
+    @cached_property
+    def etag(self) -> str:
+        return hashlib.md5(self.data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,18 @@ class Accepted:
     song: Song
     at: float
 
+    @property
+    def job(self) -> str:
+        return naming.job_id(BUCKET, self.key, self.song.etag)
 
-def make(seed: str) -> Song:
-    """Return a song of noise and a tone, other ones for each seed; one in four is long enough to be divided."""
+
+def make(seed: str, divided: bool | None = None) -> Song:
+    """Return a song of noise and a tone, other ones for each seed; one in four, where it is not said, is long enough to
+    be divided.
+    """
     source = np.random.default_rng(list(seed.encode()))
-    samples = int(source.uniform(1.5, 2.5) * RATE_HZ * (1 if source.random() < 0.75 else LONG))
+    length_s, chance = source.uniform(1.5, 2.5), source.random()
+    samples = int(length_s * RATE_HZ * (LONG if (chance >= 0.75 if divided is None else divided) else 1))
     tone = 0.3 * np.sin(2 * np.pi * source.uniform(80, 800) * np.arange(samples) / RATE_HZ)[:, None]
     sound = tone + 0.05 * source.standard_normal((samples, 2))
     out = io.BytesIO()
@@ -59,17 +72,20 @@ def no_song(seed: str) -> Song:
 
 
 class Uploader:
-    """A client with the keys of one schedule; it repeats what was refused until it is accepted."""
+    """A client with the keys of one schedule; it repeats what was refused until it is accepted.
 
-    def __init__(self, s3: Any, prefix: str) -> None:
-        self._s3, self.prefix = s3, prefix
+    `known` takes the hashes of all that it ever sent.
+    """
+
+    def __init__(self, s3: Any, prefix: str, known: set[str]) -> None:
+        self._s3, self.prefix, self._known = s3, prefix, known
         self.accepted: list[Accepted] = []  # also what was overwritten or removed since
         self.now: dict[str, Accepted] = {}
-        self.removed: set[str] = set()
 
     def put(self, name: str, song: Song) -> Accepted:
         """Upload under a name, or overwrite what is there."""
         key = f"{self.prefix}{name}.wav"
+        self._known.add(song.songhash)
         self._insist(lambda: self._s3.put_object(Bucket=BUCKET, Key=key, Body=song.data))
         upload = Accepted(key, song, time.monotonic())
         self.accepted.append(upload)
@@ -91,8 +107,3 @@ class Uploader:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
-
-
-def pick(source: random.Random, uploads: dict[str, Accepted]) -> Accepted:
-    """Return one of the uploads."""
-    return uploads[source.choice(sorted(uploads))]

@@ -11,20 +11,23 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 import redis
 from botocore.config import Config
 
 from tests.faults.part import Part
+from tests.faults.songs import Uploader
 from tests.programs import CHECKOUT
 from tests.proxy import PASS, Proxy
 from tests.servers import DURABLE, REDIS_USERS, free_port, guarded_redis, minio_command, redis_url, refused, until
 
+T = TypeVar("T")
+OURS = ("relay1", "relay2", "worker1", "worker2", "tracks")
 USERS = ("separate", "tracks", "relay", "uploader")
 SECRET = "a-secret-of-tests"
 # An upload this old is swept up; in life 10 s, so that its notification comes first.
@@ -70,14 +73,15 @@ class Stack:
         self.proxies = {
             "minio-redis": Proxy(store),
             "sink": Proxy(self.ports["worker1"], self.ports["worker2"]),
-            **{f"{part}-redis": Proxy(store) for part in ("relay1", "relay2", "worker1", "worker2")},
-            **{f"{part}-minio": Proxy(minio) for part in ("relay1", "relay2", "worker1", "worker2")},
+            **{f"{part}-redis": Proxy(store) for part in OURS},
+            **{f"{part}-minio": Proxy(minio) for part in OURS},
         }
         self.redis: Any = redis.Redis.from_url(redis_url("admin", store), decode_responses=True, socket_timeout=2)
         self.disks = {name: folder / f"tmp-{name}" for name in ("worker1", "worker2")}
         self.small_disks = False
         self.parts = {part.name: part for part in self._make()}
         self.s3, self.root = self.client("uploader"), self.client("root")
+        self.known: set[str] = set()  # the hashes of all songs that were ever uploaded here
 
     def __enter__(self) -> "Stack":
         try:
@@ -114,6 +118,10 @@ class Stack:
             "s3", endpoint_url=url, aws_access_key_id=user, aws_secret_access_key=SECRET, region_name="us-east-1",
             config=once,
         )  # fmt: skip
+
+    def uploader(self, prefix: str) -> Uploader:
+        """Return somebody who uploads songs whose keys begin so."""
+        return Uploader(self.s3, prefix, self.known)
 
     @property
     def tracks_url(self) -> str:
@@ -182,14 +190,18 @@ class Stack:
         yield self._part("redis", *guarded_redis(self.folder, self.ports["redis"], *settings))
         yield self._part("minio", minio_command(self.ports["minio"], self.folder / "minio"), self._minio_environ())
         for name in ("relay1", "relay2"):
-            ports = {"s3": self.proxies[f"{name}-minio"].port, "store": self.proxies[f"{name}-redis"].port}
-            yield self._part(name, [sys.executable, "-c", RELAY], self.environ("relay", **ports))
+            yield self._part(name, [sys.executable, "-c", RELAY], self._guided(name, "relay"))
         stems = [sys.executable, "-m", "stems.cli", "serve"]
         for name in ("worker1", "worker2"):
-            ports = {"s3": self.proxies[f"{name}-minio"].port, "store": self.proxies[f"{name}-redis"].port}
-            environ = self.environ("separate", **ports) | {"TMPDIR": str(self.disks[name])}
+            environ = self._guided(name, "separate") | {"TMPDIR": str(self.disks[name])}
             yield self._part(name, [*stems, "separate", "--port", str(self.ports[name])], environ)
-        yield self._part("tracks", [*stems, "tracks", "--port", str(self.ports["tracks"])], self.environ("tracks"))
+        command = [*stems, "tracks", "--port", str(self.ports["tracks"])]
+        yield self._part("tracks", command, self._guided("tracks", "tracks"))
+
+    def _guided(self, name: str, user: str) -> dict[str, str]:
+        """Return the settings of a part whose ways go through its proxies."""
+        ports = {"s3": self.proxies[f"{name}-minio"].port, "store": self.proxies[f"{name}-redis"].port}
+        return self.environ(user, **ports)
 
     def _part(self, name: str, command: list[str], environ: Mapping[str, str]) -> Part:
         found = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **environ}
@@ -215,6 +227,14 @@ class Stack:
         command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs"]
         done = [subprocess.run([*command, str(disk)], capture_output=True, check=False) for disk in self.disks.values()]
         self.small_disks = all(each.returncode == 0 for each in done)
+
+
+def quietly(look: Callable[[], T]) -> T | None:
+    """Return what `look` finds; None while what it asks is away."""
+    try:
+        return look()
+    except Exception:  # a part is down on purpose
+        return None
 
 
 def wait(condition: Any, timeout_s: float, every_s: float = 0.1) -> bool:

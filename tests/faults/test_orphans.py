@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.faults import checker, songs
-from tests.faults.faults import WORKERS
+from tests.faults.run import WORKERS
 from tests.faults.stack import ORPHAN_S, Stack, wait
 from tests.proxy import Trigger
 
@@ -17,7 +17,7 @@ _RECORD = re.compile(rb"^PUT /output/[0-9a-f]{64}\.json")
 
 @pytest.mark.parametrize("how", ["removed", "overwritten"])
 def test_stems_that_nobody_needs_any_more_are_removed(stack: Stack, how: str) -> None:
-    uploader = songs.Uploader(stack.s3, f"orphan-{how}-")
+    uploader = stack.uploader(f"orphan-{how}-")
     triggers = []
 
     def kill(part: str) -> None:
@@ -36,7 +36,7 @@ def test_stems_that_nobody_needs_any_more_are_removed(stack: Stack, how: str) ->
         stack.proxies[f"{part}-minio"].triggers.clear()
 
     def found() -> list[str]:
-        return checker.problems(stack.root, uploader.now.values(), uploader.accepted)
+        return checker.problems(stack.root, uploader.now.values(), uploader.accepted, stack.known)
 
     assert len([each for each in found() if f"{checker.ORPHAN}: {upload.song.songhash}" in each]) == 4
     assert wait(lambda: not found(), ORPHAN_S + 200, 1), found()

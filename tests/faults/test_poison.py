@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.faults import checker, songs
-from tests.faults.faults import WORKERS
+from tests.faults.run import WORKERS
 from tests.faults.stack import ATTEMPTS, Stack, wait
 from tests.proxy import Trigger
 
@@ -69,7 +69,7 @@ def tags(stack: Stack, upload: songs.Accepted) -> dict[str, str]:
 
 
 def test_poison_becomes_a_dead_letter_and_the_others_flow(stack: Stack) -> None:
-    uploader = songs.Uploader(stack.s3, "poison-")
+    uploader = stack.uploader("poison-")
     with Poison(stack, "poison-bad.wav") as poison:
         bad = uploader.put("bad", songs.make("bad"))
         good = [uploader.put(f"good{number}", songs.make(f"good{number}")) for number in range(2)]
@@ -78,7 +78,7 @@ def test_poison_becomes_a_dead_letter_and_the_others_flow(stack: Stack) -> None:
         assert 1 < poison.kills <= ATTEMPTS  # on a busy machine, a delivery to a worker that starts may time out
         assert tags(stack, bad)["state"] == "failed"
         assert f"gave up after {ATTEMPTS} attempts" in tags(stack, bad)["error"]
-        assert checker.problems(stack.root, good, good) == []
+        assert checker.problems(stack.root, good, good, stack.known) == []
 
         (letter,) = json.loads(cli(stack, "list", "--json"))
         assert letter["key"] == bad.key
@@ -91,12 +91,12 @@ def test_poison_becomes_a_dead_letter_and_the_others_flow(stack: Stack) -> None:
     stack.ready()
     assert rest(stack, "POST", f"/v1/jobs/{letter['id']}/retry")[0] == 202
     assert wait(lambda: tags(stack, bad).get("state") == "done", 200)
-    assert checker.problems(stack.root, [bad], [bad]) == []
+    assert checker.problems(stack.root, [bad], [bad], stack.known) == []
     assert json.loads(cli(stack, "list", "--json")) == []
 
 
 def test_dead_letters_are_retried_and_dropped_by_both_hands(stack: Stack) -> None:
-    uploader = songs.Uploader(stack.s3, "dead-")
+    uploader = stack.uploader("dead-")
     uploads = {name: uploader.put(name, songs.no_song(name)) for name in ("by-rest", "by-hand")}
     assert wait(lambda: all(checker.ended(stack.root, each) for each in uploads.values()), 200)
     letters = {each["key"]: each["id"] for each in json.loads(cli(stack, "list", "--json"))}
@@ -111,7 +111,7 @@ def test_dead_letters_are_retried_and_dropped_by_both_hands(stack: Stack) -> Non
 
 
 def test_from_nothing_but_the_buckets_everything_comes_back(stack: Stack) -> None:
-    uploader = songs.Uploader(stack.s3, "buckets-")
+    uploader = stack.uploader("buckets-")
     done = [uploader.put(f"done{number}", songs.make(f"done{number}")) for number in range(2)]
     dead = uploader.put("dead", songs.no_song("buckets"))
     assert wait(lambda: all(checker.ended(stack.root, each) for each in (*done, dead)), 200)
@@ -137,4 +137,4 @@ def test_from_nothing_but_the_buckets_everything_comes_back(stack: Stack) -> Non
     assert tags(stack, again)["songhash"] == done[0].song.songhash
     now = sum(1 for part in WORKERS for line in stack.lines(part) if line.get("message") == "separating")
     assert now == begun, "the same bytes are not separated again"
-    assert checker.problems(stack.root, [*done, waiting, again], [*done, waiting]) == []
+    assert checker.problems(stack.root, [*done, waiting, again], [*done, waiting], stack.known) == []

@@ -1,19 +1,35 @@
-"""The files: more than 350, always the same. Each has its kind, which the table in tests/README.md counts."""
+"""The files: more than 700, always the same. Each has its kind, which the table in tests/README.md counts."""
 
 import io
 import struct
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from tests.audio import ffmpeg_bytes
+from tests.audio import TONE, ffmpeg_bytes
+from tests.hostile.headers import boundaries, crc, lies
 
 SEED = 20261122
 PLAYLISTS = ("m3u8", "ffconcat", "concat", "asx", "pls", "xspf", "sdp", "mpd", "cue")
-TARGETS = ("{secret}", "file://{secret}", "http://127.0.0.1:{port}/song.mp3", "data:audio/wav;base64,UklGRg==")
+TARGETS = ("{secret}", "file://{secret}", "http://127.0.0.1:{port}/song.mp3", "data:audio/wav;base64,UklGRg==",
+           "/proc/self/environ")  # fmt: skip
+GOOD = {
+    "wav": ("-c:a", "pcm_s16le"),
+    "flac": ("-c:a", "flac"),
+    "mp3": ("-c:a", "libmp3lame"),
+    "ogg": ("-c:a", "libvorbis"),
+    "opus": ("-c:a", "libopus"),
+    "m4a": ("-c:a", "aac"),
+    "aiff": (),
+    "webm": ("-c:a", "libopus"),
+    "wv": ("-c:a", "wavpack"),
+    "caf": ("-c:a", "pcm_s24le"),
+}
+_TAG_BYTES = 6_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +48,9 @@ def corpus(secret: str, port: int) -> Iterator[File]:
     yield from _nothing(random)
     yield from _truncated(good)
     yield from _lies()
+    yield from (File("header that lies", name, data) for name, data in lies(good))
     yield from _samples()
+    yield from _huge_tags()
     yield File("12 hours of silence in 70 kB", "silence.flac", silence(12))
     yield from _playlists(secret, port)
     yield from _no_sound()
@@ -41,19 +59,7 @@ def corpus(secret: str, port: int) -> Iterator[File]:
 
 def _good() -> dict[str, bytes]:
     """Return a third of a second of sound in every format."""
-    arguments = {
-        "wav": ("-c:a", "pcm_s16le"),
-        "flac": ("-c:a", "flac"),
-        "mp3": ("-c:a", "libmp3lame"),
-        "ogg": ("-c:a", "libvorbis"),
-        "opus": ("-c:a", "libopus"),
-        "m4a": ("-c:a", "aac"),
-        "aiff": (),
-        "webm": ("-c:a", "libopus"),
-        "wv": ("-c:a", "wavpack"),
-        "caf": ("-c:a", "pcm_s24le"),
-    }
-    return {suffix: ffmpeg_bytes(f"good.{suffix}", *given, duration_s=0.3) for suffix, given in arguments.items()}
+    return {suffix: ffmpeg_bytes(f"good.{suffix}", *given, duration_s=0.3) for suffix, given in GOOD.items()}
 
 
 def _nothing(random: np.random.Generator) -> Iterator[File]:
@@ -68,9 +74,9 @@ def _nothing(random: np.random.Generator) -> Iterator[File]:
 
 
 def _truncated(good: dict[str, bytes]) -> Iterator[File]:
-    """Yield beginnings of good files: at each place where a header begins or ends, and in the sound."""
+    """Yield beginnings of good files: up to where each header begins or ends, and into the sound."""
     for suffix, data in good.items():
-        for length in sorted({4, 8, 12, 20, 28, 36, 44, 58, 100, len(data) // 2, len(data) - 1}):
+        for length in sorted({*boundaries(suffix, data), len(data) // 2, len(data) - 1}):
             yield File("truncated", f"cut-{length}.{suffix}", data[:length])
 
 
@@ -113,15 +119,6 @@ def _samples() -> Iterator[File]:
             yield File("NaN, Inf and the like", f"{number}-{share}.wav", wav(values.tobytes(), **header))
 
 
-def _crc(data: bytes, width: int, polynomial: int) -> int:
-    value, top, mask = 0, 1 << width - 1, (1 << width) - 1
-    for byte in data:
-        value ^= byte << width - 8
-        for _ in range(8):
-            value = (value << 1 ^ (polynomial if value & top else 0)) & mask
-    return value
-
-
 def silence(hours: float) -> bytes:
     """Return a FLAC of silence at 8 kHz, in blocks of 65,535 samples that are 13 bytes each (RFC 9639)."""
     block, rate_hz = 65_535, 8000
@@ -131,9 +128,27 @@ def silence(hours: float) -> bytes:
     out = [b"fLaC", b"\x80\x00\x00\x22", info]
     for number in range(frames):
         head = b"\xff\xf8\x74\x08" + chr(number).encode("utf-8", "surrogatepass") + struct.pack(">H", block - 1)
-        frame = head + bytes([_crc(head, 8, 0x07)]) + b"\x00\x00\x00"
-        out.append(frame + struct.pack(">H", _crc(frame, 16, 0x8005)))
+        frame = head + bytes([crc(head, 8, 0x07)]) + b"\x00\x00\x00"
+        out.append(frame + struct.pack(">H", crc(frame, 16, 0x8005)))
     return b"".join(out)
+
+
+def _huge_tags() -> Iterator[File]:
+    """Yield songs with tags of some megabytes, one long or many: ID3, Vorbis' comments, those of MP4, APE."""
+    long = {"comment": "a word of many, " * (_TAG_BYTES // 16)}
+    many = {f"word{number}": "one of many, " * 150 for number in range(_TAG_BYTES // 2000)}
+    for name, words in (("long", long), ("many", many)):
+        for suffix in ("mp3", "flac", "ogg", "opus", "m4a", "wv", "webm"):
+            yield File("huge tags", f"{name}.{suffix}", _tagged(suffix, words))
+
+
+def _tagged(suffix: str, words: dict[str, str]) -> bytes:
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(";FFMETADATA1\n" + "".join(f"{key}={value}\n" for key, value in words.items()))
+        file.flush()
+        sound = ("-f", "lavfi", "-i", TONE.format(0.3), "-f", "ffmetadata", "-i", file.name)
+        tags = ("-map", "0:a", "-map_metadata", "1", *(("-movflags", "use_metadata_tags") if suffix == "m4a" else ()))
+        return ffmpeg_bytes(f"tagged.{suffix}", *GOOD[suffix], *tags, source=sound)
 
 
 def _playlist(kind: str, target: str) -> str:

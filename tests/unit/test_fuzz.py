@@ -8,19 +8,26 @@ import json
 import os
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import pytest
+from cloudevents.core.bindings.http import to_binary_event, to_structured_event
+from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stems import naming, printable, storage, tokens
+from stems import division, naming, printable, storage, tokens
 from stems.cli import terminal
-from stems.contract import Upload, from_http, is_new_object, records, to_http
-from stems.errors import BadNotification, PermanentError
-from stems.options import Options
+from stems.config import Settings
+from stems.contract import TYPE_GONE, Upload, from_http, is_new_object, records, to_http
+from stems.division import Wanted
+from stems.errors import BadNotification, ObjectGone, PermanentError
+from stems.options import FORMATS, Options, extension
 from stems.record import Stem, Track
+from stems.separate import app
 from stems.tracks import bodies, filenames, uploads
 from tests.samples import SAMPLES
 from tests.unit.test_record import TRACK
@@ -126,22 +133,89 @@ def test_a_key_comes_through_as_it_is(key: str) -> None:
     assert from_http(headers, body)[0].key == key
 
 
-@fuzz
-@given(
-    st.dictionaries(
-        st.sampled_from(["ce-id", "ce-type", "ce-source", "ce-specversion", "ce-time", "content-type"]), TEXT
+HEADERS = st.dictionaries(
+    st.sampled_from(
+        [
+            "ce-id",
+            "ce-type",
+            "ce-source",
+            "ce-specversion",
+            "ce-time",
+            "ce-traceparent",
+            "ce-stemsplaces",
+            "content-type",
+        ]
     ),
-    st.binary(max_size=200) | bitten() | changed(_record()).map(lambda value: json.dumps(value).encode()),
-    st.booleans(),
+    TEXT,
+    max_size=3,
 )
-def test_the_edge_of_cloudevents(headers: dict[str, str], body: bytes, formal: bool) -> None:
-    good, _ = to_http(Upload.from_record(_record()).to_event())
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> tuple[dict[str, str], bytes]:
+    """Return a request as the function gets them: of a song or of a part, in either mode, with something changed."""
+    song = Upload.from_record(_record())
+    part = Wanted(song, "0" * 64, "0" * 16, "part-1-of-2")
+    event = draw(st.sampled_from([song.to_event(), part.to_event()]))
+    message = draw(st.sampled_from([to_binary_event, to_structured_event]))(event)
+    whole = json.loads(message.body)
+    body = (st.just(whole) | changed(whole)).map(lambda value: json.dumps(value).encode())
+    return {**message.headers, **draw(HEADERS)}, draw(body | st.binary(max_size=200) | bitten())
+
+
+@fuzz
+@given(asked())
+def test_the_edge_of_cloudevents(request: tuple[dict[str, str], bytes]) -> None:
     try:
-        upload, place = from_http({**(good if formal else {}), **headers}, body)
+        found, place = division.from_http(*request)
     except BadNotification:
         return
-    assert upload.key
+    assert found.key
     assert place.event_id
+    assert re.fullmatch(r"[0-9a-f]{32}|p[0-9a-f]{32}\.[0-9a-f]{16}\.part-\d+-of-\d+|p.*join-\w+", found.job)
+    if isinstance(found, Wanted):
+        assert division.from_http(*found.to_http())[0] == found
+
+
+class _Nobody:
+    """A worker for whom every song is gone."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def load_model(self) -> Any:
+        return SimpleNamespace(name="none", note="", in_blocks=False, device=SimpleNamespace(note=""))
+
+    def do(self, upload: Upload, *_: object) -> None:
+        raise ObjectGone(f"{upload.bucket}/{upload.key} is not there any more")
+
+    def make(self, wanted: Wanted) -> None:
+        raise ObjectGone(f"{wanted.name} is not there any more")
+
+
+@cache
+def _function() -> FlaskClient:
+    environ = {"STEMS_S3_ACCESS_KEY": "nobody", "STEMS_S3_SECRET_KEY": "nobody's"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "Worker", _Nobody)
+        return app.create_app(Settings.from_env(environ)).test_client()
+
+
+@fuzz
+@given(asked())
+def test_the_function_answers_in_its_own_words(request: tuple[dict[str, str], bytes]) -> None:
+    headers = {
+        name: HARMFUL.sub("", value.encode(errors="replace").decode("latin-1")) for name, value in request[0].items()
+    }
+    answer = _function().post("/", headers=headers, data=request[1])
+    assert all(value.isprintable() for _, value in answer.headers)
+    if answer.status_code == 200:
+        assert answer.headers["ce-type"] == TYPE_GONE
+        return
+    assert answer.status_code == 400
+    assert answer.content_type == "application/problem+json"
+    assert not HARMFUL.search(answer.get_data(as_text=True).rstrip("\n"))
+    assert json.loads(answer.data)["title"] == "BadNotification"
 
 
 @fuzz
@@ -193,11 +267,26 @@ def test_words_of_strangers_in_logs_tags_and_terminals(text: str) -> None:
     assert re.fullmatch(r"[A-Za-z0-9 +=._:/@-]{0,256}", storage._tag_value(text))
 
 
+KNOWN = [f"{before}{name}" for before in ("x-amz-meta-", "X-Amz-Meta-", "") for name in ("model", "stems", "format")]
+KNOWN += ["x-amz-meta-callback", "x-amz-meta-callback-data"]
+
+
 @fuzz
-@given(st.dictionaries(st.sampled_from([f"x-amz-meta-{n}" for n in ("model", "stems", "format", "callback")]), TEXT))
-def test_options(metadata: dict[str, str]) -> None:
-    with suppress(PermanentError):
-        Options.from_metadata(metadata)
+@given(st.dictionaries(st.sampled_from(KNOWN), TEXT), st.dictionaries(TEXT | TEXT.map("x-amz-meta-".__add__), TEXT))
+def test_metadata_of_whatever_names(given: dict[str, str], others: dict[str, str]) -> None:
+    known = {name.lower().removeprefix("x-amz-meta-") for name in KNOWN}
+    others = {name: value for name, value in others.items() if name.lower().removeprefix("x-amz-meta-") not in known}
+    record = _record()
+    record["s3"]["object"]["userMetadata"] = {**others, **given}
+    try:
+        found = Options.from_metadata(Upload.from_record(record).metadata)
+    except PermanentError:
+        with pytest.raises(PermanentError):
+            Options.from_metadata(given)
+        return
+    assert found == Options.from_metadata(given), "what others note is left alone"
+    assert found.formats
+    assert {extension(each) for each in found.formats} <= {*FORMATS}
 
 
 @fuzz

@@ -147,3 +147,12 @@ def test_batches_are_refused() -> None:
 def test_a_request_that_is_no_event() -> None:
     with pytest.raises(BadNotification, match="ce-id"):
         from_http({}, b"")
+
+
+def test_halves_of_characters_in_structured_mode() -> None:
+    headers, body = structured(Upload.from_record(sample("put")))
+    named = json.loads(json.dumps(body))
+    named["data"]["s3"]["object"]["key"] = "\udfff.mp3"
+    for changed in (body | {"id": "\ud800"}, named):
+        with pytest.raises(BadNotification, match="surrogates"):
+            from_http(headers, json.dumps(changed).encode())
