@@ -49,7 +49,7 @@ MASKS = {
 
 
 def masked(path: Path, channels: int, mask: int, length: int = 1000) -> Path:
-    """Write a WAV whose channels are constant, 0.5, 0.25 and so on, and for these loudspeakers (WAVEFORMATEXTENSIBLE)."""
+    """Write a WAV whose channels are constant, 0.5, 0.25 and so on, and for these loudspeakers."""
     sound = np.repeat((0.5 ** np.arange(1, channels + 1))[None], length, 0).astype("<f4").tobytes()
     about = struct.pack("<HHIIHH", 0xFFFE, channels, RATE_HZ, 4 * channels * RATE_HZ, 4 * channels, 32)
     about += struct.pack("<HHI", 22, 32, mask) + bytes.fromhex("0300000000001000800000aa00389b71")

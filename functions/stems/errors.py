@@ -6,7 +6,7 @@ StemsError
 │   ├── BadNotification      a payload or CloudEvent that names no upload
 │   ├── BadOptions           the upload's options ask for something that does not exist
 │   ├── BadAudio             the bytes are not a song that can be separated
-│   ├── BadStems         the model makes no sound of the song
+│   ├── BadStems             the model makes no sound of the song
 │   ├── ModelUnavailable     the model asked for is not in the model folder
 │   ├── ObjectGone           the upload was removed or overwritten before its turn
 │   ├── UnknownTrack         no such track, stem or dead letter

@@ -1,6 +1,6 @@
 """A small network of htdemucs' kind, twice in a bag, by the ways that people have: the command line and the service.
 
-It takes the ways of the real ones, which the bundled models do not: our kernels, several segments at a time, precisions.
+It goes the ways of the real ones, which the bundled models do not: kernels, several segments at a time, precisions.
 """
 
 import os

@@ -114,8 +114,8 @@ def decode(
 ) -> Song:
     """Decode the first audio stream of `path` to the raw file `spool` and return it as a Song.
 
-    Mono is duplicated at full level, more than two channels are downmixed by ffmpeg's ITU matrix, up to 8. NaN and infinite
-    samples, which float files can hold, become 0: one of them would make the mean, and so every stem, NaN, while
+    Mono is duplicated at full level, up to 8 channels are downmixed by ffmpeg's ITU matrix. NaN and infinite samples,
+    which float files can hold, become 0: one of them would make the mean, and so every stem, NaN, while
     the rest of the song is good. A `max_duration_s` of 0 means no limit. Raises BadAudio where the file is empty,
     not audio, truncated, absurdly loud or longer than `max_duration_s`, and TransientError where the system killed the
     decoder; what is already in `spool` is then left to the caller. Another thread ends it early by `stop`:
@@ -189,8 +189,8 @@ def _check_level(frames: NDArray[np.float32], start: int, sample_rate_hz: int) -
     index, channel = np.unravel_index(np.abs(frames).argmax(), frames.shape)
     value = float(frames[index, channel])
     raise BadAudio(
-        f"the sample at {(start + int(index)) / sample_rate_hz:.3f} s is {value:.3g}, {20 * math.log10(abs(value)):.0f} "
-        f"dB over full scale: the file is damaged, or no sound; up to {_LOUDEST_DB} dB are taken"
+        f"the sample at {(start + int(index)) / sample_rate_hz:.3f} s is {value:.3g}, {20 * math.log10(abs(value)):.0f}"
+        f" dB over full scale: the file is damaged, or no sound; up to {_LOUDEST_DB} dB are taken"
     )
 
 
