@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from stems import address
 from stems.errors import BadOptions
@@ -70,6 +70,16 @@ class Options:
                     f"it has {', '.join(sources)}, and each with {COMPLEMENT} in front"
                 )
         return self.stems or tuple(sources)
+
+    def beside(self, stems: Iterable[str], formats: Iterable[str], sources: Sequence[str]) -> "Options":
+        """Return options that ask for these stems, too, and for formats whose extensions are not asked for."""
+        asked = [extension(each) for each in self.formats]
+        more = [each for each in formats if extension(each) not in asked]
+        return replace(
+            self,
+            stems=tuple(dict.fromkeys((*self.wanted(sources), *stems))),
+            formats=tuple(dict.fromkeys((*self.formats, *more))),
+        )
 
 
 def choices() -> tuple[str, ...]:

@@ -116,24 +116,6 @@ def test_where_a_stem_would_clip_all_are_lowered_and_still_add_up(factor: float,
     assert max(result.peaks["vocals"]) == int(np.ceil(255 * float(np.abs(stems["vocals"]).max()) - 1e-3))
 
 
-def test_what_is_asked_for_later_adds_up_with_what_is_there(tmp_path: Path) -> None:
-    """No source clips here, but the song without its vocals does, which are upside down in it."""
-    song = make(tmp_path / "song.wav", "-c:a", "pcm_f32le", "-af", "volume=1.8")
-    model, gains_db = model_of(0.5, 0.4, 0.5, -0.4), set()
-    stems: dict[str, NDArray[np.float32]] = {}
-    for wanted in ((), ("vocals", "no_vocals"), ("drums",)):
-        result = separate(song, tmp_path, model, stems=wanted, formats=("wav-32f",))
-        gains_db.add(result.gain_db)
-        stems |= {made.stem: samples(made.path) for made in result.stems}
-    assert len(gains_db) == 1
-    gain, mix = 10 ** (gains_db.pop() / 20), samples(song)
-    assert gain < 0.9
-    assert 0.99 < max(float(np.abs(stem).max()) for stem in stems.values()) <= 1
-    np.testing.assert_allclose(stems["vocals"] + stems["no_vocals"], gain * mix, atol=2e-4)
-    total = stems["drums"] + stems["bass"] + stems["other"] + stems["vocals"]
-    np.testing.assert_allclose(total, gain * (mix + 3 * mix.mean()), atol=2e-4)
-
-
 @pytest.mark.parametrize("factor", [float("nan"), 3e38])
 @pytest.mark.parametrize("formats", [("mp3",), ("wav-32f", "flac")])
 def test_a_network_that_makes_no_sound_is_told(factor: float, formats: tuple[str, ...], tmp_path: Path) -> None:

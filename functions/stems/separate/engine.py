@@ -106,12 +106,18 @@ def _estimates(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) ->
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for starts, length in _groups(model, song, cut, indices):
-            ahead.append(lanes.submit(_estimate_by, _CORES // count, model, song, starts, length))
+        groups = list(_groups(model, song, cut, indices))
+        # Those that are left over at the end share the cores, where that changes no sample.
+        left = len(groups) % count if model.by_kernels else 0
+        for number, (starts, length) in enumerate(groups):
+            cores = _CORES // (left if number >= len(groups) - left else count)
+            ahead.append(lanes.submit(_estimate_by, cores, model, song, starts, length))
             if len(ahead) > count:
                 yield from ahead.popleft().result()
         while ahead:
-            yield from ahead.popleft().result()
+            made = ahead.popleft().result()
+            arena.give_back()  # of lanes that have nothing more to do
+            yield from made
     finally:
         for future in ahead:
             future.cancel()

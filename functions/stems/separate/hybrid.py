@@ -6,6 +6,7 @@ What `demucs.htdemucs.HTDemucs.forward` computes, to rounding: more than 110 dB 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from demucs.transformer import create_2d_sin_embedding, create_sin_embedding
 from torch.nn import functional
 
 from stems.separate import arena, attention, kernels, layers, memory
+from stems.separate.branches import Begin, branches
 from stems.separate.kernels import layers as own_layers
 from stems.separate.kernels import spectra as own_spectra
 from stems.separate.kernels import transformer as own_transformer
@@ -76,25 +78,28 @@ class Hybrid:
         return length if self._length is None else self._length
 
     def __call__(self, mix: torch.Tensor) -> torch.Tensor:
-        """Return the stems (1, sources, channels, samples) of `mix` (1, channels, samples)."""
-        with arena.scope():
-            return self._stems(mix[0])[None]
+        """Return the stems (1, sources, channels, samples) of `mix` (1, channels, samples).
 
-    def _stems(self, mix: torch.Tensor) -> torch.Tensor:
+        Our kernels use two of torch's threads, if it has them, one for each branch: to the same samples.
+        """
+        with arena.scope(), branches(self.by_kernels) as begin:
+            return self._stems(mix[0], begin)[None]
+
+    def _stems(self, mix: torch.Tensor, begin: Begin) -> torch.Tensor:
         length = mix.shape[-1]
-        xt, time_mean, time_deviation = _standardised(mix.T[None].clone(memory_format=torch.contiguous_format))
-        time_skips = _encoded(xt.to(self._dtype), self._time_encoders)
-        lengths = [length, *(each.shape[1] for each in time_skips[:-1])]
+        time_encoded = begin(lambda: self._time_encoded(mix))
         x, mean, deviation = _standardised(self._to_rows(mix))
         x = self._encoders[0](x.to(self._dtype))
         if self._frequencies is not None:
             x += self._frequencies[:, None].to(x.dtype)
+        time_skips, time_mean, time_deviation = time_encoded()
         with arena.scope():
             skips = [x, *_encoded(x, self._encoders[1:])]
             x, xt = skips[-1], time_skips[-1]
             if self._middle is not None:
                 self._tidy()
-                x, xt = self._middle(x, xt)
+                x, xt = self._middle(x, xt, begin)
+            time_decoded = begin(lambda: self._time_decoded(xt, time_skips, length))
             # Sums in place: what a skip connection holds is of use no more.
             x = skips.pop().add_(x)
             for decode in self._decoders[:-1]:
@@ -107,11 +112,19 @@ class Hybrid:
                 with arena.scope():
                     spectra = self._spectra(x[..., first : first + _TURNED], deviation, mean)
                     self._to_samples(spectra, stems[first // 2 : first // 2 + len(spectra)])
-        xt = time_skips.pop().add_(xt)
-        for decode in self._time_decoders:
-            xt = decode(xt, time_skips.pop() if time_skips else None, lengths.pop())
-        stems.add_(xt[0].T, alpha=time_deviation).add_(time_mean)
+        stems.add_(time_decoded()[0].T, alpha=time_deviation).add_(time_mean)
         return stems.view(self._sources, -1, length)
+
+    def _time_encoded(self, mix: torch.Tensor) -> tuple[list[Rows], float, float]:
+        x, mean, deviation = _standardised(mix.T[None].clone(memory_format=torch.contiguous_format))
+        return _encoded(x.to(self._dtype), self._time_encoders), mean, deviation
+
+    def _time_decoded(self, x: Rows, skips: list[Rows], length: int) -> Rows:
+        lengths = [length, *(each.shape[1] for each in skips[:-1])]
+        x = skips.pop().add_(x)
+        for decode in self._time_decoders:
+            x = decode(x, skips.pop() if skips else None, lengths.pop())
+        return x
 
     def _tidy(self) -> None:
         """Before a step that needs much memory, give back what torch's operators left in pieces; kernels leave none."""
@@ -175,7 +188,7 @@ class _Middle:
         plain = transformer.emb == "sin" and not transformer.sin_random_shift
         return plain and all(map(attention.Attention.supports, [*transformer.layers, *transformer.layers_t]))
 
-    def __call__(self, x: Rows, xt: Rows) -> tuple[Rows, Rows]:
+    def __call__(self, x: Rows, xt: Rows, begin: Begin) -> tuple[Rows, Rows]:
         """Return what becomes of the rows of both branches."""
         rows, frames, _ = x.shape
         up, time_up, down, time_down = self._resamplers
@@ -190,11 +203,12 @@ class _Middle:
         tokens = tokens.reshape(rows * frames, width).contiguous()
         for index, (layer, time_layer) in enumerate(self._layers):
             with arena.scope():
-                if index % 2 == self._parity:
-                    tokens, time_tokens = layer(tokens), time_layer(time_tokens)
-                else:
-                    before = arena.empty(*tokens.shape, dtype=tokens.dtype).copy_(tokens)
-                    tokens, time_tokens = layer(tokens, time_tokens), time_layer(time_tokens, before)
+                seen, time_seen = None, None
+                if index % 2 != self._parity:
+                    seen, time_seen = (arena.empty(*x.shape, dtype=x.dtype).copy_(x) for x in (time_tokens, tokens))
+                time_done = begin(partial(time_layer, time_tokens, time_seen))
+                tokens = layer(tokens, seen)
+                time_tokens = time_done()
         tokens, time_tokens = down(tokens), time_down(time_tokens)
         x = tokens.view(frames, rows, -1).transpose(0, 1).to(self._dtype).contiguous()
         return x, time_tokens[None].to(self._dtype)

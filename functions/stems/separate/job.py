@@ -94,19 +94,18 @@ class Worker:
             model = self._bench.model(options.model)
             options.wanted(model.sources)
             plan = divided.plan() if divided and self._settings.part_s else None
-            if plan and plan.id == plan_id(plan.songhash, options, model):
-                songhash = plan.songhash
-            else:
-                plan = None
-                with stages("fetch"):
-                    songhash = self._storage.fetch(upload, path, self._settings.max_bytes).songhash
+            songhash = plan.songhash if plan else self._fetched(upload, path, stages)
             self._storage.tag(upload, "separating", songhash=songhash)
-            shelf = Shelf(self._storage, songhash, plan_id(songhash, options, model))
             with lease.held(self._redis, songhash, self._settings.lease_s):
+                whole = self._publisher.whole(songhash, options, model)
+                shelf = Shelf(self._storage, songhash, plan_id(songhash, whole, model))
                 track = self._publisher.existing(songhash, options, model)
                 self._progress.tell(upload.job, songhash=songhash, reused=int(track is not None))
                 if track is None:
-                    made = self._separate(_Song(upload, path, options, model, shelf, plan), stages, places)
+                    if plan and plan.id != shelf.id:  # of another wish
+                        plan = None
+                        self._fetched(upload, path, stages)
+                    made = self._separate(_Song(upload, path, whole, model, shelf, plan), stages, places)
                     if isinstance(made, Divided):
                         return made
                     track = made
@@ -118,6 +117,10 @@ class Worker:
                 self._index.add(track)
                 self._storage.tag(upload, "done", songhash=track.songhash)
             return track
+
+    def _fetched(self, upload: Upload, path: Path, stages: Stages) -> str:
+        with stages("fetch"):
+            return self._storage.fetch(upload, path, self._settings.max_bytes).songhash
 
     def make(self, wanted: Wanted) -> None:
         """Make a part of a divided song, if it is not there.

@@ -136,12 +136,16 @@ class Model:
         """
         if not self.in_blocks:
             return 1
-        networks = {id(part.network): part.network for part in self.parts}
-        if not any(network.by_kernels for network in networks.values()):
+        if not self.by_kernels:
             return 2
-        needed_mib = _TWO_AT_ONCE_MIB + _NETWORK_MIB * (len(networks) - 1)
+        needed_mib = _TWO_AT_ONCE_MIB + _NETWORK_MIB * (len({id(part.network) for part in self.parts}) - 1)
         room_mib = (allowance.memory_mib() or needed_mib) - needed_mib
         return max(1, min(_MOST_AT_ONCE, 2 + room_mib // _SEGMENT_MIB))
+
+    @property
+    def by_kernels(self) -> bool:
+        """Tell whether our kernels compute it, which have no threads: how many there are changes no sample."""
+        return self.in_blocks and any(part.network.by_kernels for part in self.parts)
 
     @property
     def in_blocks(self) -> bool:

@@ -81,6 +81,14 @@ class Publisher:
                     return None
         return track
 
+    def whole(self, songhash: str, options: Options, model: Model) -> Options:
+        """Return what to make: beside what is asked for, what the record has already. All of it has one gain then."""
+        track = self.record(songhash)
+        if track is None or track.model != info(model):
+            return options
+        made = [f"{each.format}-{each.quality}" for each in track.stems]
+        return options.beside((each.stem for each in track.stems), made, model.sources)
+
     def _put_peaks(self, folder: Path, track: Track, done: Finished, before: Track | None) -> str:
         """Put the waveforms of all stems of the record, also of those that were made earlier; return their object."""
         stems, name = dict(done.peaks), naming.peaks_object(track.songhash)

@@ -30,18 +30,19 @@ def decibels(gain: float) -> float:
 
 
 class Spool:
-    """Raw files of the wanted stems in `folder`, and the `peak` of all stems that there could be. A context manager.
+    """Raw files of the wanted stems in `folder`, and the `peak` of all samples written. A context manager.
 
     `length`: the samples per channel that every file holds so far. A wanted stem is one of `sources`, or `no_<source>`:
     the song minus that source. Raises BadOptions for any other.
     """
 
     def __init__(self, folder: Path, sources: Sequence[str], wanted: Iterable[str]) -> None:
-        self._folder, self._all, self._wanted = folder, tuple(sources), tuple(wanted)
+        self._folder, self._sources, self._wanted = folder, tuple(sources), tuple(wanted)
         known = [*sources, *(COMPLEMENT + each for each in sources)]
         for stem in self._wanted:
             if stem not in known:
                 raise BadOptions(f"there is no stem {stem!r}; the model makes: {', '.join(known)}")
+        self._index = {stem: index % len(self._sources) for index, stem in enumerate(known)}
         self._files: dict[str, IO[bytes]] = {}
         self._open = ExitStack()
         self.peak = 0.0
@@ -63,15 +64,12 @@ class Spool:
 
     @property
     def clips(self) -> bool:
-        """Tell whether a sample so far would clip."""
+        """Tell whether a sample written so far would clip."""
         return self.peak > 1
 
     @property
     def gain(self) -> float:
-        """Return the one gain for all stems, below 1 only if a sample would clip: so they still add up to the song.
-
-        It is that of the song and the model, whatever is asked for.
-        """
+        """Return the one gain for all stems, below 1 only if a sample would clip: so they still add up to the song."""
         return gain_for(self.peak)
 
     def write(self, block: Block, song: Signal) -> Mapping[str, torch.Tensor]:
@@ -79,18 +77,18 @@ class Spool:
 
         Raises BadStems where a sample is no finite number: no gain makes a stem of that.
         """
-        whole = song.read(block.start, block.start + block.stems.shape[-1])
+        self._note(block.stems, block.start)
         written = {}
-        for source, samples in zip(self._all, block.stems, strict=True):
-            for stem, sound in ((source, samples), (COMPLEMENT + source, whole - samples)):
-                # Wanted or not: so what is asked for later gets the same gain, and adds up with what is there.
-                self._note(sound, block.start)
-                if stem in self._files:
-                    self._files[stem].write(np.ascontiguousarray(sound.numpy().T, "<f4").data)
-                    self._files[stem].flush()
-                    written[stem] = sound
+        for stem, file in self._files.items():
+            samples = block.stems[self._index[stem]]
+            if stem not in self._sources:
+                samples = song.read(block.start, block.start + samples.shape[-1]) - samples
+                self._note(samples, block.start)
+            file.write(np.ascontiguousarray(samples.numpy().T, "<f4").data)
+            file.flush()
+            written[stem] = samples
         self.length = block.start + block.stems.shape[-1]
-        return {stem: written[stem] for stem in self._files}
+        return written
 
     def _note(self, samples: torch.Tensor, start: int) -> None:
         low, high = map(float, torch.aminmax(samples))  # a NaN among them makes both NaN

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, median
@@ -43,7 +43,7 @@ class Score:
     values_db: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mixture:
     """A song in memory, as the engine reads one: float32 of shape (channels, samples)."""
 
@@ -54,12 +54,12 @@ class Mixture:
         """Return the samples per channel."""
         return self.samples.shape[-1]
 
-    @property
+    @cached_property
     def mean(self) -> float:
-        """Return the mean of the channel mean."""
+        """Return the mean of the channel mean; told once, as its last bits depend on the number of threads."""
         return float(self.samples.mean(0).mean())
 
-    @property
+    @cached_property
     def deviation(self) -> float:
         """Return the standard deviation of the channel mean."""
         return float(self.samples.mean(0).std())
