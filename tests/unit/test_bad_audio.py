@@ -110,7 +110,7 @@ def test_a_decoder_that_dies_is_told_from_a_good_one(
     path = tmp_path / "song.wav"
     path.write_bytes(b"song")
     program = tmp_path / "ffmpeg"
-    program.write_text(f"#!/bin/sh\nprintf 'half a frame'\nkill -{name} $$\n")
+    program.write_text(f"#!/bin/sh\nprintf '\\000\\000\\000'\nkill -{name} $$\n")
     program.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
     with pytest.raises(error, match=r"signal 11|killed"):

@@ -184,7 +184,7 @@ class _Nobody:
         pass
 
     def load_model(self) -> Any:
-        return SimpleNamespace(name="none", note="", in_blocks=False, device=SimpleNamespace(note=""))
+        return SimpleNamespace(name="none", note="", shortfall="", in_blocks=False, device=SimpleNamespace(note=""))
 
     def do(self, upload: Upload, *_: object) -> None:
         raise ObjectGone(f"{upload.bucket}/{upload.key} is not there any more")

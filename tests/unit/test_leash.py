@@ -25,7 +25,7 @@ def test_no_child_has_the_environment_of_the_worker(tmp_path: Path, monkeypatch:
         encoder.finish(np.fromfile(tmp_path / "stem.f32", "<f4").size // 2)
 
     *children, rest = told.read_text().split("END\n")
-    assert (len(children), rest) == (3, "")
+    assert (len(children), rest) == (4, "")  # of tags, of channels, the decoder, the encoder
     for child in children:
         assert "PATH=" in child
         # What the shell of the program above adds by itself.

@@ -7,7 +7,10 @@ package that may import torch and demucs, so that the rest of the service starts
 import os
 import time
 
+from stems.separate import memory
+
 # Before torch, whose import is most of a cold start.
 STARTED_S = time.monotonic()
 # torch then asks for pages of 2 MB for large blocks, where the system has them on request: a third of the page faults.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+memory.share()

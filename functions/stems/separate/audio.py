@@ -7,6 +7,7 @@ memory is flat for any length of song.
 import math
 import signal
 import subprocess
+import tempfile
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -124,7 +125,7 @@ def decode(
     if path.stat().st_size == 0:
         raise BadAudio("the file is empty (0 bytes)")
     command = [ffmpeg(), "-nostdin", "-hide_banner", "-nostats", "-loglevel", "info", *input_arguments(path)]
-    command += ["-map", "0:a:0", "-vn", *arguments(_described(path), channels)]
+    command += ["-map", "0:a:0", "-vn", *arguments(_described(path, spool.parent), channels)]
     command += ["-ar", str(sample_rate_hz), "-f", "f32le", "pipe:1"]
     command = leash.leashed(command, leash.decoding_s(max_duration_s))
     moments = _Moments()
@@ -173,15 +174,20 @@ def decode(
     return song
 
 
-def _described(path: Path) -> str:
-    """Return what ffmpeg says of a file before it reads any sound; nothing where that fails, as decoding tells why."""
+def _described(path: Path, folder: Path) -> str:
+    """Return what ffmpeg says of a file before it reads any sound; nothing where that fails, as decoding tells why.
+
+    It goes to a file in `folder`, which the leash keeps small: what a file says of itself may be all of the file.
+    """
     command = leash.leashed([ffmpeg(), "-nostdin", "-hide_banner", *input_arguments(path)], _LOOK_S)
-    pipe = subprocess.PIPE
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=pipe, timeout=_LOOK_S, process_group=0)
-    except subprocess.TimeoutExpired:
-        return ""
-    return done.stderr.decode(errors="replace")
+    none, env = subprocess.DEVNULL, leash.environ()
+    with tempfile.TemporaryFile(dir=folder) as said:
+        try:
+            subprocess.run(command, stdin=none, stderr=said, timeout=_LOOK_S, process_group=0, env=env, check=False)
+        except subprocess.TimeoutExpired:
+            return ""
+        said.seek(0)
+        return said.read().decode(errors="replace")
 
 
 def _check_level(frames: NDArray[np.float32], start: int, sample_rate_hz: int) -> None:

@@ -8,6 +8,8 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from stems.separate import arena
+
 T = TypeVar("T")
 
 # Branches beside others, of as many segments.
@@ -31,6 +33,7 @@ def branches(at_once: bool) -> Iterator[Begin]:
     if not at_once or threads < 2:
         yield _later
         return
+    arena.give_back()  # this thread needs less of it than for both
     torch.set_num_threads(1)
     try:
         yield _beside

@@ -82,7 +82,7 @@ class Hybrid:
 
         Our kernels use two of torch's threads, if it has them, one for each branch: to the same samples.
         """
-        with arena.scope(), branches(self.by_kernels) as begin:
+        with branches(self.by_kernels) as begin, arena.scope():
             return self._stems(mix[0], begin)[None]
 
     def _stems(self, mix: torch.Tensor, begin: Begin) -> torch.Tensor:

@@ -179,6 +179,7 @@ def load(name: str, folder: Path, precision: str = EXACT, device: Device | None 
         # Not for others: `demo` would come to more than 1 GiB after some songs.
         memory.keep()
         memory.give_back()
+        kernels.release()  # of what loading needed, too
     return model
 
 

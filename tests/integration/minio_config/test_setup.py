@@ -11,7 +11,7 @@ def test_a_fresh_server_gets_everything(fresh: tuple[Server, Outcome]) -> None:
     assert fresh[1] == {
         "bucket queue": "created",
         "bucket output": "created",
-        "expiry of parts of songs after 2 days": "created",
+        "expiry of parts of songs after 7 days": "created",
         "notification of FAST, DURABLE": "created",
         **{f"policy {user}": "created" for user in USERS},
         **{f"user {user}": "created, policy attached" for user in USERS},
