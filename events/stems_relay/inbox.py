@@ -25,8 +25,7 @@ from stems_relay.parts import Parts
 # How long BLMOVE waits; the client's own timeout must be longer.
 _BLOCK_S = 2.0
 _BATCH = 100
-# Fewer than songs may be in flight: who finds none free waits for one.
-_CONNECTIONS = 16
+_CONNECTIONS = 16  # fewer than songs may be in flight: who finds none free waits
 # A notification has some kilobytes. What is longer is none, and costs the memory of all who look at the dead letters.
 _PAYLOAD_LIMIT = 1_000_000
 DELAY_LIMIT_S = 3600.0

@@ -270,8 +270,9 @@ for i = 1, #silent, 2 do
   for _, id in ipairs(redis.call('SMEMBERS', delivering)) do
     local key = 'stems:job:' .. id
     if ended and redis.call('HINCRBY', KEYS[4], id, -1) <= 0 then redis.call('HDEL', KEYS[4], id) end
-    local cancel, again, record = unpack(redis.call('HMGET', key, 'cancel', 'again', 'record'))
-    if cancel and not again then
+    local cancel, again, record, owner = unpack(redis.call('HMGET', key, 'cancel', 'again', 'record', 'relay'))
+    if owner and owner ~= relay then  -- entered anew meanwhile: another relay delivers it
+    elseif cancel and not again then
       redis.call('HDEL', key, 'relay', 'delivery', 'cancel', 'record')
       redis.call('HDEL', KEYS[4], id)
       redis.call('HSET', key, 'state', 'cancelled', 'updated_ms', now)

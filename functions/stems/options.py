@@ -73,12 +73,11 @@ class Options:
 
     def beside(self, stems: Iterable[str], formats: Iterable[str], sources: Sequence[str]) -> "Options":
         """Return options that ask for these stems, too, and for formats whose extensions are not asked for."""
-        asked = [extension(each) for each in self.formats]
-        more = [each for each in formats if extension(each) not in asked]
+        by_extension = {extension(each): each for each in (*formats, *self.formats)}
         return replace(
             self,
             stems=tuple(dict.fromkeys((*self.wanted(sources), *stems))),
-            formats=tuple(dict.fromkeys((*self.formats, *more))),
+            formats=tuple(dict.fromkeys((*self.formats, *by_extension.values()))),
         )
 
 

@@ -22,7 +22,7 @@ MODEL: Any = SimpleNamespace(name="demo", digest="", precision="exact", sources=
 
 def song() -> job._Song:
     shelf: Any = SimpleNamespace(songhash="0" * 64)
-    return job._Song(UPLOAD, Path("song"), Options(), MODEL, shelf)
+    return job._Song(UPLOAD, Path("song"), Options(), Options(), MODEL, shelf)
 
 
 @pytest.fixture

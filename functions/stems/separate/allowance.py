@@ -17,10 +17,16 @@ def cores() -> int:
     """Return how many cores to compute with, at least one.
 
     They are those that torch takes (OMP_NUM_THREADS, or all that this process may run on), but not more than the
-    container gets the time of: threads beyond these only hold each other up.
+    container gets the time of, rounded: threads beyond these only hold each other up.
     """
     shares = (int(quota) / int(period) for quota, period in _limits("cpu.max") if quota != "max")
     return max(1, min([torch.get_num_threads(), *(round(share) for share in shares)]))
+
+
+def take(count: int) -> None:
+    """Let torch compute with so many cores in this thread."""
+    torch.get_num_threads()  # or a thread's first operator would set it to what was said last in any thread
+    torch.set_num_threads(count)
 
 
 @cache

@@ -26,7 +26,8 @@ class _Arena:
         self.lock = threading.Lock()
         self._memory = mmap.mmap(-1, _BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._advise("MADV_HUGEPAGE")
-        self._bytes = torch.frombuffer(self._memory, dtype=torch.uint8)
+        with torch.inference_mode(False):  # or nobody else could write to it
+            self._bytes = torch.frombuffer(self._memory, dtype=torch.uint8)
         self.scopes = self.top = 0
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor | None:

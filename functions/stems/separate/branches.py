@@ -1,19 +1,16 @@
 """The two branches of a network, of its spectrum and of its samples: at once where there are two cores for it."""
 
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import cache
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
-from stems.separate import arena
+from stems.separate import allowance, arena
 
 T = TypeVar("T")
-
-# Branches beside others, of as many segments.
-_MOST = 8
 
 
 class Begin(Protocol):
@@ -22,41 +19,53 @@ class Begin(Protocol):
     def __call__(self, work: Callable[[], T], /) -> Callable[[], T]: ...
 
 
+class _Own(threading.local):
+    """Of a thread that computes: another one for the second branch, and whether that was used last."""
+
+    def __init__(self) -> None:
+        self.other = ThreadPoolExecutor(1, "branch")
+        self.beside = False
+
+
+_own = _Own()
+
+
 @contextmanager
 def branches(at_once: bool) -> Iterator[Begin]:
     """Lend what begins one branch; the other is the caller's own work meanwhile.
 
-    `at_once`: by another thread if torch has more than one here, and none of them for what torch itself computes, which
-    would wait for the other branch at every step. Otherwise the work is done when its result is asked for.
+    `at_once`: by another thread, if this one has more than one of torch's; torch's own operators get one in each, or
+    they would wait for the other branch at every step. Otherwise the work is done when its result is asked for.
     """
     threads = torch.get_num_threads()
-    if not at_once or threads < 2:
+    beside = at_once and threads > 1
+    if beside and not _own.beside:
+        arena.give_back()  # one branch needs less than both
+    _own.beside = beside
+    if not beside:
         yield _later
         return
-    arena.give_back()  # this thread needs less of it than for both
-    torch.set_num_threads(1)
+    begun: list[Future[Any]] = []
+
+    def begin(work: Callable[[], T]) -> Callable[[], T]:
+        inference = torch.is_inference_mode_enabled()  # of each thread its own
+
+        def computed() -> T:
+            allowance.take(1)
+            with torch.inference_mode(inference):
+                return work()
+
+        future = _own.other.submit(computed)
+        begun.append(future)
+        return future.result
+
+    allowance.take(1)
     try:
-        yield _beside
+        yield begin
     finally:
-        torch.set_num_threads(threads)
+        wait(begun)  # where this branch failed, the other one may still read what it made
+        allowance.take(threads)
 
 
 def _later(work: Callable[[], T]) -> Callable[[], T]:
     return work
-
-
-def _beside(work: Callable[[], T]) -> Callable[[], T]:
-    inference = torch.is_inference_mode_enabled()  # of each thread its own
-
-    def begun() -> T:
-        torch.set_num_threads(1)
-        with torch.inference_mode(inference):
-            return work()
-
-    return _threads().submit(begun).result
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    """Return threads that stay, as does what torch keeps in each that computes."""
-    return ThreadPoolExecutor(_MOST, "branch")

@@ -104,7 +104,7 @@ def _estimates(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) ->
     lanes = _lanes(count)
     ahead: deque[Future[list[torch.Tensor]]] = deque()
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    allowance.take(1)
     try:
         groups = list(_groups(model, song, cut, indices))
         # Those that are left over at the end share the cores, where that changes no sample.
@@ -122,7 +122,7 @@ def _estimates(model: Model, song: Signal, cut: Plan, indices: Iterable[int]) ->
         for future in ahead:
             future.cancel()
         wait(ahead)
-        torch.set_num_threads(threads)
+        allowance.take(threads)
         memory.give_back()
         arena.give_back()
 
@@ -146,7 +146,7 @@ def _lanes(count: int) -> ThreadPoolExecutor:
 
 def _estimate_by(cores: int, model: Model, song: Signal, starts: Sequence[int], length: int) -> list[torch.Tensor]:
     """As `_estimate`, in a thread that computes with so many cores, and with fewer segments where memory runs out."""
-    torch.set_num_threads(cores)
+    allowance.take(cores)
     made: list[torch.Tensor] = []
     while len(made) < len(starts):
         some = starts[len(made) : len(made) + model.device.batch]

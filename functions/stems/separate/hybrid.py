@@ -39,7 +39,7 @@ class Types:
 class Hybrid:
     """A trained `HTDemucs`, whose products are computed in `types`.
 
-    `by_kernels`: any of them by our kernels, which have no threads of their own.
+    `by_kernels`: any of them by our kernels, which have no threads of their own; torch gets one of each branch then.
     """
 
     def __init__(self, module: HTDemucs, types: Types) -> None:
@@ -205,6 +205,7 @@ class _Middle:
             with arena.scope():
                 seen, time_seen = None, None
                 if index % 2 != self._parity:
+                    # Copies: a layer changes its own tokens in place while the other one looks at them.
                     seen, time_seen = (arena.empty(*x.shape, dtype=x.dtype).copy_(x) for x in (time_tokens, tokens))
                 time_done = begin(partial(time_layer, time_tokens, time_seen))
                 tokens = layer(tokens, seen)

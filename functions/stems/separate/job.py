@@ -6,6 +6,7 @@ left. So it does not matter at which line the process dies.
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from stems import jobs, lease, naming
 from stems.config import Settings
 from stems.contract import Upload
 from stems.division import Divided, Wanted
-from stems.errors import Cancelled, ObjectGone, StateUnavailable
+from stems.errors import Cancelled, InProgress, ObjectGone, StateUnavailable
 from stems.index import Index
 from stems.options import Options
 from stems.record import Asked, Stem, Track
@@ -33,10 +34,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Song:
-    """An upload with what is known of it; its bytes are in the file `path`, unless there is a `plan`."""
+    """An upload with what is known of it; its bytes are in the file `path`, unless there is a `plan`.
+
+    `asked`: its own options; `options`: what is made.
+    """
 
     upload: Upload
     path: Path
+    asked: Options
     options: Options
     model: Model
     shelf: Shelf
@@ -79,7 +84,7 @@ class Worker:
             return self._do(upload, stages, places, divided)
         except (Cancelled, ObjectGone) as error:
             if divided:
-                divided.clear()
+                self._drop(divided)
             if isinstance(error, Cancelled):
                 # Last, as the tag `separating` may have come after the one of whoever cancelled.
                 self._storage.tag(upload, "cancelled")
@@ -105,14 +110,15 @@ class Worker:
                     if plan and plan.id != shelf.id:  # of another wish
                         plan = None
                         self._fetched(upload, path, stages)
-                    made = self._separate(_Song(upload, path, whole, model, shelf, plan), stages, places)
+                    made = self._separate(_Song(upload, path, options, whole, model, shelf, plan), stages, places)
                     if isinstance(made, Divided):
                         return made
                     track = made
                 else:
                     _log.info("answered from the existing result", extra=_extra(upload, track))
-                # Also where the worker that wrote the record came no further.
-                shelf.clear()
+                # Also where the worker that wrote the record came no further; and what was made of another wish.
+                for each in {shelf.id: shelf, **({divided.id: divided} if divided else {})}.values():
+                    each.clear()
                 # Within the lease: who removes the track has the last word.
                 self._index.add(track)
                 self._storage.tag(upload, "done", songhash=track.songhash)
@@ -131,7 +137,7 @@ class Worker:
         try:
             self._storage.check_upload(wanted.upload)
         except ObjectGone:
-            shelf.clear()
+            self._drop(shelf)
             raise
         plan = shelf.plan()
         if plan is None or wanted.name not in (*plan.parts, *plan.joins):
@@ -148,11 +154,11 @@ class Worker:
                     self._make(wanted, shelf, plan, Path(folder))
                 except Cancelled:
                     if self._is_over(wanted.upload.job):
-                        shelf.clear()
+                        self._drop(shelf)
                     raise
             # Whoever ended the song while this worker was paused has removed what was there by then.
             if shelf.plan() is None and (self._is_over(wanted.upload.job) or self._is_done(plan)):
-                shelf.clear()
+                self._drop(shelf)
 
     def _make(self, wanted: Wanted, shelf: Shelf, plan: Plan, folder: Path) -> None:
         if wanted.name in plan.joins:
@@ -172,6 +178,11 @@ class Worker:
         except StateUnavailable:
             return None
         return Shelf(self._storage, songhash, plan) if songhash and plan else None
+
+    def _drop(self, shelf: Shelf) -> None:
+        """Remove the parts of a song that nobody wants any more, unless another upload of it is in work."""
+        with suppress(InProgress), lease.held(self._redis, shelf.songhash, self._settings.lease_s):
+            shelf.clear()
 
     def _is_over(self, job: str) -> bool:
         """Tell whether nobody wants the song. One that failed may be tried again: its parts stay."""
@@ -249,7 +260,7 @@ class Worker:
         peaks: Mapping[str, list[int]],
         stages: Stages,
     ) -> Track:
-        asked = Asked(song.options.model or "", song.options.stems, song.options.formats)
+        asked = Asked(song.asked.model or "", song.asked.stems, song.asked.formats)
         done = Finished(song.upload, song.shelf.songhash, song.model, asked, length, stems, peaks, dict(stages.seconds))
         track = self._publisher.publish(done, song.path.parent)
         _log.info("separated", extra={**_extra(song.upload, track), **track.stages_s})

@@ -101,8 +101,7 @@ class Model:
     """A model ready for inference: one network, or a bag of them whose estimates are averaged.
 
     `digest` is the SHA-256 in hex of the files it was loaded from; `note` what people should know of it, or empty;
-    `precision` that of PRECISIONS which it computes at; `device` what it computes on; `shortfall` why it is not the one
-    that was asked for, or empty.
+    `precision` that of PRECISIONS which it computes at, `shortfall` why that is not the one asked for, or empty.
     Raises ModelUnavailable where the parts cannot run in lockstep.
     """
 
@@ -129,10 +128,8 @@ class Model:
     def at_once(self) -> int:
         """Return how many segments to compute at a time at most, each by its share of the cores.
 
-        Our kernels compute a segment in one thread, so it takes one for each core; more than two where there is memory
-        for them, one where there is none for two. By torch, two of a Hybrid leave less of two cores idle than one does,
-        in its thousands of small steps: 2.3 s a segment instead of 2.9. Other networks take too much memory for that:
-        `demo` 1.4 GiB, and it gains nothing.
+        By our kernels one for each core, as far as memory goes. By torch, two of a Hybrid leave less of two cores idle
+        than one does: 2.3 s a segment instead of 2.9. Of others two take too much: `demo` 1.4 GiB, and gains nothing.
         """
         if not self.in_blocks:
             return 1
@@ -144,7 +141,7 @@ class Model:
 
     @property
     def by_kernels(self) -> bool:
-        """Tell whether our kernels compute it, which have no threads: how many there are changes no sample."""
+        """Tell whether our kernels compute it: how many cores a segment has changes no sample then."""
         return self.in_blocks and any(part.network.by_kernels for part in self.parts)
 
     @property
@@ -167,9 +164,8 @@ def load(name: str, folder: Path, precision: str = EXACT, device: Device | None 
     """Return the model `name`: `demo`, `untrained`, or `<name>.safetensors` or the bag `<name>.yaml` in `folder`.
 
     Its networks compute at `precision`, where they and the processor can at another one than exactly, on `device`, by
-    default the processor. Raises BadOptions for a name with other characters than letters, digits, `_` and `-`, so that
-    a song's options cannot walk the file system, and ModelUnavailable where the model is missing or its files are
-    damaged.
+    default the processor. Raises BadOptions for a name that could walk the file system, and ModelUnavailable where the
+    model is missing or its files are damaged.
     """
     if not _NAME.fullmatch(name):
         raise BadOptions(f"model {name!r}: a name has only letters, digits, '_' and '-'")
@@ -232,8 +228,7 @@ def load_file(file: Path) -> Model:
 def _untrained() -> Model:
     """Build a small HTDemucs with random weights, the same at every call, for what needs speed and no quality.
 
-    15 to 27 times real time alone on 2 cores of an AMD EPYC (Zen 4 VM, torch 2.15.0, demucs 4.1.0), 0.8 GB resident;
-    5 times where another process keeps the cores busy.
+    15 to 27 times real time alone on 2 cores of an AMD EPYC (Zen 4 VM, torch 2.15.0, demucs 4.1.0), 0.8 GB resident.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)

@@ -7,7 +7,7 @@ from pathlib import Path
 from stems import jobs, naming
 from stems.contract import Upload
 from stems.errors import ObjectGone, StorageUnavailable, UnknownTrack
-from stems.options import FORMATS, Options, extension, serves
+from stems.options import COMPLEMENT, FORMATS, Options, extension, serves
 from stems.record import Asked, ModelInfo, Stem, Track
 from stems.separate import peaks
 from stems.separate.model import Model
@@ -54,7 +54,8 @@ class Publisher:
             there = tuple(stem for stem in before.stems if self._storage.has(stem.object, stem.etag))
             track = track.merged(replace(before, stems=there))
         track = replace(track, peaks=self._put_peaks(folder, track, done, before))
-        self._check(done.upload.job)
+        if before is None:  # or its objects may be these already
+            self._check(done.upload.job)
         for stem in track.stems:
             if not self._storage.has(stem.object, stem.etag):  # after a long pause: they counted as orphans
                 raise StorageUnavailable(f"{stem.object} is not there any more")
@@ -82,12 +83,14 @@ class Publisher:
         return track
 
     def whole(self, songhash: str, options: Options, model: Model) -> Options:
-        """Return what to make: beside what is asked for, what the record has already. All of it has one gain then."""
+        """Return what to make so that the record has one gain: where a `no_…` may change it, also what is there."""
         track = self.record(songhash)
         if track is None or track.model != info(model):
             return options
-        made = [f"{each.format}-{each.quality}" for each in track.stems]
-        return options.beside((each.stem for each in track.stems), made, model.sources)
+        there = [each.stem for each in track.stems]
+        if not any(stem.startswith(COMPLEMENT) for stem in (*options.wanted(model.sources), *there)):
+            return options  # the gain looks at all sources, wanted or not
+        return options.beside(there, (f"{each.format}-{each.quality}" for each in track.stems), model.sources)
 
     def _put_peaks(self, folder: Path, track: Track, done: Finished, before: Track | None) -> str:
         """Put the waveforms of all stems of the record, also of those that were made earlier; return their object."""
