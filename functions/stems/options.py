@@ -72,13 +72,10 @@ class Options:
         return self.stems or tuple(sources)
 
     def beside(self, stems: Iterable[str], formats: Iterable[str], sources: Sequence[str]) -> "Options":
-        """Return options that ask for these stems, too, and for formats whose extensions are not asked for."""
-        by_extension = {extension(each): each for each in (*formats, *self.formats)}
-        return replace(
-            self,
-            stems=tuple(dict.fromkeys((*self.wanted(sources), *stems))),
-            formats=tuple(dict.fromkeys((*self.formats, *by_extension.values()))),
-        )
+        """Return options that ask for these stems and formats, too; of each extension there is one, these first."""
+        by_extension = {extension(each): each for each in (*self.formats, *formats)}
+        every = dict.fromkeys((*self.wanted(sources), *stems))
+        return replace(self, stems=tuple(every), formats=tuple(by_extension.values()))
 
 
 def choices() -> tuple[str, ...]:

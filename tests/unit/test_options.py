@@ -137,3 +137,10 @@ def test_what_is_there_serves_unless_another_quality_is_asked_for() -> None:
     assert not serves("mp3-320", "v0")
     assert serves("flac", "")
     assert not serves("flac-24", ""), "a record of 0.1.0 does not tell"
+
+
+def test_options_beside_others_ask_for_each_stem_and_each_extension_once() -> None:
+    asked = Options(stems=("no_vocals",), formats=("wav", "mp3-v0"))
+    both = asked.beside(["drums", "no_vocals"], ["flac-16", "mp3-320", "wav-32f"], ["drums", "vocals"])
+    assert both.stems == ("no_vocals", "drums")
+    assert both.formats == ("wav-32f", "mp3-320", "flac-16")

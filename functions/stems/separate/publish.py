@@ -83,14 +83,21 @@ class Publisher:
         return track
 
     def whole(self, songhash: str, options: Options, model: Model) -> Options:
-        """Return what to make so that the record has one gain: where a `no_…` may change it, also what is there."""
+        """Return what to make so that the record has one gain: where a `no_…` may change it, also what is there.
+
+        Where that would change the quality of a file that nobody asks for, what is asked for alone is made.
+        """
         track = self.record(songhash)
         if track is None or track.model != info(model):
             return options
         there = [each.stem for each in track.stems]
         if not any(stem.startswith(COMPLEMENT) for stem in (*options.wanted(model.sources), *there)):
             return options  # the gain looks at all sources, wanted or not
-        return options.beside(there, (f"{each.format}-{each.quality}" for each in track.stems), model.sources)
+        made = {f"{each.format}-{each.quality}" for each in track.stems}
+        qualities = made | {each for each in options.formats if each != extension(each)}
+        if len(set(map(extension, qualities))) < len(qualities):
+            return options
+        return options.beside(there, sorted(made), model.sources)
 
     def _put_peaks(self, folder: Path, track: Track, done: Finished, before: Track | None) -> str:
         """Put the waveforms of all stems of the record, also of those that were made earlier; return their object."""
