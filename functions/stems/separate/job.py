@@ -117,8 +117,9 @@ class Worker:
                 else:
                     _log.info("answered from the existing result", extra=_extra(upload, track))
                 # Also where the worker that wrote the record came no further; and what was made of another wish.
-                for each in {shelf.id: shelf, **({divided.id: divided} if divided else {})}.values():
-                    each.clear()
+                shelf.clear()
+                if divided and divided.id != shelf.id:
+                    divided.clear()
                 # Within the lease: who removes the track has the last word.
                 self._index.add(track)
                 self._storage.tag(upload, "done", songhash=track.songhash)
