@@ -57,10 +57,6 @@ class Orphans:
 
     def _remove(self, songhash: str, until: float) -> bool:
         """Remove those of a song, looking anew: since it was found, somebody may have made it. Not after `until`."""
-        # Of a song in parts, stems are put one by one, for hours; where the next may be is known by the bucket alone.
-        # Its parts go after its record came: where none are there, what is listed next has the record.
-        if any(self._list(naming.part_folder(songhash))):
-            return False
         names = _orphans(self._list(songhash))
         if not names or time.monotonic() > until:
             return False

@@ -38,8 +38,8 @@ local function part_ended(part, song, now)
 end
 """
 
-# A delivery of a song ends with its parts in line, one behind the other at the song's place: when what is to be made of
-# it would have been played, had somebody begun at its upload. So the shorter song is done first, and of equals the
+# A delivery of a song ends with its parts in line, all at the song's place: when what is to be made of it would have
+# been played, had somebody begun at its upload. So the shorter song is done first, and of equals the
 # earlier, and who has waited for as long as its music takes waits for none that comes then. A song that was cancelled,
 # or uploaded again, meanwhile is not divided. How often it was is forgotten where the parts may have expired since.
 # KEYS: job hash, delivering set, PARTS, DIVIDED, ATTEMPTS, the song's parts. ARGV: id, delivery, song hash, plan,
@@ -70,7 +70,7 @@ redis.call('HSET', KEYS[1], 'rounds', rounds + 1, 'divided_ms', now)
 local count = (#ARGV - 7) / 4
 for i = 0, count - 1 do
   local part, key, record, behind = unpack(ARGV, 4 * i + 8, 4 * i + 11)
-  local place = (tonumber(since) or now) + behind + i
+  local place = (tonumber(since) or now) + behind
   redis.call('HSET', 'stems:job:' .. part, 'state', 'waiting', 'since_ms', place, 'updated_ms', now, 'key', key,
     'record', record)
   redis.call('HSET', KEYS[6], part, 0)

@@ -80,7 +80,7 @@ if not newer and (state == 'done' or state == 'failed' or state == 'cancelled' o
 end
 if not newer and state == 'gone' then return 'duplicate' end
 redis.call('HDEL', KEYS[1], 'error', 'progress', 'left_s', 'songhash', 'again', 'relay', 'delivery', 'tries', 'cancel',
-  'reused', 'started_ms', 'rounds', 'plan')
+  'reused', 'started_ms', 'rounds', 'plan', 'divided_ms', 'parts_end', 'parts_share')
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'since_ms', place, 'updated_ms', now, unpack(fields))
 redis.call('PERSIST', KEYS[1])
 redis.call('HDEL', KEYS[4], id)

@@ -80,7 +80,7 @@ class Parted:
                     self.make(plan, each.name, place)
                 else:
                     place.mkdir()
-                    parts.join_stem(self.shelf, plan, each.name, place, self.publisher, self.told.append)
+                    parts.join_stem(self.shelf, plan, each.name, place, self.told.append)
         assert parts.missing(self.shelf, plan) is None
         (folder / "end").mkdir()
         stages = Stages()
@@ -249,10 +249,13 @@ def test_a_long_song_is_joined_stem_by_stem(storage: Storage, tmp_path: Path) ->
     assert [(each.name, each.place_s) for each in missing.parts] == [(name, 0) for name in plan.joins]
     for name in plan.joins:
         (tmp_path / name).mkdir()
-        parts.join_stem(parted.shelf, plan, name, tmp_path / name, parted.publisher, parted.told.append)
+        parts.join_stem(parted.shelf, plan, name, tmp_path / name, parted.told.append)
     assert parts.missing(parted.shelf, plan) is None
-    # Stems that no record names yet: swept away, or, as here, replaced by those of another wish.
-    storage.put_stem(naming.stem_object(parted.songhash, plan.stems[1], "wav"), path, "audio/wav")
+    # A file of a stem is lost: whoever publishes them finds it missing, and it is made again.
+    storage.remove([f"{naming.part_folder(parted.songhash, plan.id)}{plan.joins[1]}.wav"])
+    (tmp_path / "published").mkdir()
+    with pytest.raises(TransientError, match="a part of the song was lost"):
+        parts.join_all(parted.shelf, plan, tmp_path / "published", parted.publisher, parted.told.append, Stages())
     missing = parts.missing(parted.shelf, plan)
     assert missing is not None
     assert [each.name for each in missing.parts] == [plan.joins[1]]

@@ -11,7 +11,7 @@ from stems import naming
 from stems.config import Settings
 from stems.contract import Upload
 from stems.division import Divided, Wanted
-from stems.errors import Cancelled, InProgress, ObjectGone, StorageUnavailable, TransientError
+from stems.errors import Cancelled, ObjectGone, StorageUnavailable, TransientError
 from stems.record import Track
 from stems.separate.job import Worker
 from stems.separate.shelf import Shelf
@@ -262,22 +262,36 @@ def test_a_cover_that_is_lost_does_not_end_a_song(server: Server, tmp_path: Path
     assert covered.left() == []
 
 
-def test_two_wishes_do_not_write_the_same_file_at_once(
-    server: Server, tmp_path: Path, song: Song, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    joins = []
+def test_a_record_keeps_its_files_until_another_takes_its_place(server: Server, tmp_path: Path, song: Song) -> None:
     made = make(tmp_path / "wishes.flac", "-c:a", "flac", duration_s=11.2)
-    for quality in ("mp3", "mp3-128"):
-        one = Song(server, made, metadata={"x-amz-meta-format": quality}, part_s=1.7)
+
+    def asked(format: str) -> Song:
+        one = Song(server, made, metadata={"x-amz-meta-format": format}, part_s=1.7)
         one.made()
-        joins.append((one, one.divided()))
-    (one, (first, *_)), (other, (second, *_)) = joins
-    assert (first.name, first.plan != second.plan) == (second.name, True)
+        joins = one.divided()
+        assert {each.name for each in joins} == {f"join-{stem}" for stem in ("drums", "bass", "other", "vocals")}
+        for join in joins:
+            one.worker.make(join)
+        return one
 
-    def meanwhile(*_: Any) -> None:
-        with pytest.raises(InProgress):
-            other.worker.make(second)
+    before = asked("mp3-128").do()
+    assert isinstance(before, Track)
+    better = asked("mp3-192")
+    whole = {stem.object: (stem.etag, stem.size) for stem in before.stems}
 
-    once(monkeypatch, Shelf, "put_about", meanwhile)
-    one.worker.make(first)
-    assert f"{first.name}.json" in one.left()
+    def published() -> dict[str, tuple[str, int]]:
+        found = [server.login("root").stat_object("output", name) for name in whole]
+        assert {item.content_type for item in found} == {"audio/mpeg"}
+        return {item.object_name or "": (item.etag or "", item.size or 0) for item in found}
+
+    assert published() == whole
+    better.note(cancel="1")
+    with pytest.raises(Cancelled):
+        better.do()
+    assert published() == whole
+    server.redis.hdel(naming.job_key(better.upload.job), "cancel")
+    after = asked("mp3-192").do()
+    assert isinstance(after, Track)
+    assert {stem.object: (stem.etag, stem.size) for stem in after.stems} == published()
+    assert {stem.quality for stem in after.stems} == {"192"}
+    assert song.left() == []

@@ -143,9 +143,8 @@ class Worker:
         plan = shelf.plan()
         if plan is None or wanted.name not in (*plan.parts, *plan.joins):
             raise ObjectGone(f"the song is not divided so, or not any more: {wanted.name} of {wanted.plan}")
-        # The files of a stem have one name, whatever they are to be made at: two wishes do not write them at once.
-        whose = wanted.songhash if wanted.name in plan.joins else f"{wanted.songhash}.{wanted.plan}"
-        held = lease.held(self._redis, f"{whose}.{wanted.name}", self._settings.lease_s)
+        identity = f"{wanted.songhash}.{wanted.plan}.{wanted.name}"
+        held = lease.held(self._redis, identity, self._settings.lease_s)
         with held, self._progress.followed(wanted.job), scratch.folder() as folder:
             if shelf.has(wanted.name):
                 return
@@ -164,7 +163,7 @@ class Worker:
     def _make(self, wanted: Wanted, shelf: Shelf, plan: Plan, folder: Path) -> None:
         if wanted.name in plan.joins:
             on_join = partial(self._on_progress, wanted.job, left_s=None)
-            parts.join_stem(shelf, plan, wanted.name, folder, self._publisher, on_join)
+            parts.join_stem(shelf, plan, wanted.name, folder, on_join)
             return
         model = self._bench.model(plan.model)
         if plan_id(plan.songhash, plan.options, model) != plan.id:
@@ -230,7 +229,7 @@ class Worker:
                 decoding=parts.Decoded(found) if found else None,
             )
         with stages("put"):
-            stems = tuple(self._publisher.put(shelf.songhash, result.stems, result.gain_db))
+            stems = self._publisher.put(shelf.songhash, result.stems, result.gain_db)
         return self._publish(song, result.length, stems, result.peaks, stages)
 
     def _join(self, song: _Song, plan: Plan, stages: Stages) -> Track | Divided:

@@ -96,7 +96,6 @@ def decode(
 def missing(shelf: Shelf, plan: Plan) -> Divided | None:
     """Return what is to be made before the song can go on; None where nothing is."""
     there = shelf.there()
-    there -= set(_lost(shelf, plan, there))
     steps = ((plan.parts, 0.0, SEPARATING), (plan.joins, SEPARATING, 1.0))
     for names, begin, end in steps:
         wanted = [name for name in names if name not in there]
@@ -106,19 +105,6 @@ def missing(shelf: Shelf, plan: Plan) -> Divided | None:
             parts = tuple(Next(name, place_s) for name in wanted)
             return Divided(plan.songhash, plan.id, parts, len(names), round(begin, 4), end)
     return None
-
-
-def _lost(shelf: Shelf, plan: Plan, there: set[str]) -> Iterator[str]:
-    """Yield the joins among `there` whose stems are gone from the bucket: swept away, or replaced by another wish."""
-    for name in sorted(there.intersection(plan.joins)):
-        try:
-            stems = shelf.joined(name).stems
-        except ObjectGone:
-            yield name
-            continue
-        if not all(shelf.is_published(stem) for stem in stems):
-            shelf.forget(name)
-            yield name
 
 
 def make(shelf: Shelf, plan: Plan, part: str, folder: Path, model: Model, on_progress: OnProgress) -> None:
@@ -148,13 +134,14 @@ def make(shelf: Shelf, plan: Plan, part: str, folder: Path, model: Model, on_pro
     shelf.put_about(part, About(spool.peak, peaks.excerpt(start, stop), stages.seconds))
 
 
-def join_stem(
-    shelf: Shelf, plan: Plan, name: str, folder: Path, publisher: Publisher, on_progress: Callable[[float], None]
-) -> None:
-    """Join one stem, publish its files, and note that on the shelf. Raises ObjectGone where a part is missing."""
+def join_stem(shelf: Shelf, plan: Plan, name: str, folder: Path, on_progress: Callable[[float], None]) -> None:
+    """Join one stem and put its files on the shelf. Raises ObjectGone where a part is missing."""
     stages = Stages()
-    abouts = [shelf.about(part) for part in plan.parts]
-    stems = _joined(shelf, plan, (name.removeprefix("join-"),), abouts, folder, publisher, on_progress, stages)
+    level = join.gain([shelf.about(part) for part in plan.parts])
+    with stages("encode"):
+        files = join.join(shelf, plan, (name.removeprefix("join-"),), level, folder, on_progress)
+    with stages("put"):
+        stems = tuple(shelf.put_file(name, made, decibels(level)) for made in files)
     shelf.put_about(name, Joined(stems, stages.seconds))
 
 
@@ -166,38 +153,37 @@ def join_all(
     on_progress: Callable[[float], None],
     stages: Stages,
 ) -> tuple[tuple[Stem, ...], Mapping[str, list[int]]]:
-    """Return the stems of the song, joined now where they are not yet, and the waveforms; `stages` gets all times.
+    """Publish the stems of the song, joined now where they are not yet; return them and the waveforms.
 
-    Raises TransientError where a part is missing: it is to be made anew.
+    `stages` gets the times of all who made them. Raises TransientError where a part is missing: it is to be made anew.
     """
     try:
         abouts = [shelf.about(part) for part in plan.parts]
-        joins = [shelf.joined(name) for name in plan.joins]
-        stems = tuple(stem for join in joins for stem in join.stems)
-        if not plan.apart:
-            stems = _joined(shelf, plan, plan.stems, abouts, folder, publisher, on_progress, stages)
+        level, joins = join.gain(abouts), {name: shelf.joined(name) for name in plan.joins}
+        if plan.apart:
+            on_progress(1)  # the last word before files may take the place of those that a record names
+            with stages("put"):
+                stems = tuple(_taken(shelf, joins, publisher))
+        else:
+            with stages("encode"):
+                files = join.join(shelf, plan, plan.stems, level, folder, on_progress)
+            with stages("put"):
+                stems = publisher.put(plan.songhash, files, decibels(level))
     except ObjectGone as error:
         raise TransientError(f"a part of the song was lost, and is made anew: {error}") from error
     total: Counter[str] = Counter()
-    made: Sequence[About | Joined] = (*abouts, *joins)
+    made: Sequence[About | Joined] = (*abouts, *joins.values())
     for each in (stages.seconds, plan.stages_s, *(about.stages_s for about in made)):
         total.update(each)
     stages.seconds.update({name: round(seconds, 3) for name, seconds in total.items()})
-    return stems, join.peaks(plan, abouts).shares(join.gain(abouts))
+    return stems, join.peaks(plan, abouts).shares(level)
 
 
-def _joined(
-    shelf: Shelf,
-    plan: Plan,
-    stems: tuple[str, ...],
-    abouts: Sequence[About],
-    folder: Path,
-    publisher: Publisher,
-    on_progress: Callable[[float], None],
-    stages: Stages,
-) -> tuple[Stem, ...]:
-    level = join.gain(abouts)
-    with stages("encode"):
-        made = join.join(shelf, plan, stems, level, folder, on_progress)
-    with stages("put"):
-        return tuple(publisher.put(plan.songhash, made, decibels(level)))
+def _taken(shelf: Shelf, joins: Mapping[str, Joined], publisher: Publisher) -> Iterator[Stem]:
+    for name, joined in joins.items():
+        try:
+            for stem in joined.stems:
+                yield publisher.take(shelf.songhash, stem)
+        except ObjectGone:
+            shelf.forget(name)
+            raise

@@ -52,8 +52,9 @@ class Plan:
     def parts(self) -> tuple[str, ...]:
         """Return the names of the parts, in order."""
         count = len(self.cuts) - 1
-        # With their number: parts of two divisions of one song never come together.
-        return tuple(f"part-{number}-of-{count}" for number in range(1, count + 1))
+        # With their number: parts of two divisions of one song never come together. Of one width: sorted, as Redis and
+        # listings do, they are in order.
+        return tuple(f"part-{number:0{len(str(count))}}-of-{count}" for number in range(1, count + 1))
 
     @property
     def joins(self) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """The end of a separation: stems and waveforms into the bucket, then the record, which makes the track exist."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from stems import jobs, naming
@@ -37,14 +38,15 @@ class Publisher:
         self._storage = storage
         self._check = check
 
-    def put(self, songhash: str, files: Iterable[Made], gain_db: float) -> Sequence[Stem]:
+    def put(self, songhash: str, files: Iterable[Made], gain_db: float) -> tuple[Stem, ...]:
         """Store files of stems; no record names them yet."""
-        stems = []
-        for made in files:
-            name = naming.stem_object(songhash, made.stem, made.format)
-            size, etag = self._storage.put_stem(name, made.path, FORMATS[made.format])
-            stems.append(Stem(made.stem, made.format, name, size, etag, gain_db, made.quality))
-        return stems
+        name = partial(naming.stem_object, songhash)
+        return tuple(store(self._storage, name(made.stem, made.format), made, gain_db) for made in files)
+
+    def take(self, songhash: str, stem: Stem) -> Stem:
+        """Store a file of a stem that lies elsewhere in the bucket. Raises ObjectGone if it does not any more."""
+        name = naming.stem_object(songhash, stem.stem, stem.format)
+        return replace(stem, object=name, etag=self._storage.copy_stem(stem, name, FORMATS[stem.format]))
 
     def publish(self, done: Finished, folder: Path) -> Track:
         """Write the record of a track, with what an earlier one of the same model had; `folder` is for files."""
@@ -116,6 +118,12 @@ class Publisher:
         path.write_bytes(peaks.to_json(done.length, track.sample_rate_hz, stems))
         self._storage.put_stem(name, path, "application/json")
         return name
+
+
+def store(storage: Storage, name: str, made: Made, gain_db: float) -> Stem:
+    """Store a file of a stem as the object `name`."""
+    size, etag = storage.put_stem(name, made.path, FORMATS[made.format])
+    return Stem(made.stem, made.format, name, size, etag, gain_db, made.quality)
 
 
 def info(model: Model) -> ModelInfo:

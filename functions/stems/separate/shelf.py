@@ -15,6 +15,8 @@ from stems import naming
 from stems.errors import ObjectGone
 from stems.record import Stem
 from stems.separate.plan import Plan
+from stems.separate.publish import store
+from stems.separate.work import Made
 from stems.storage import Storage, translated
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What is to be known of a join: the files that were published."""
+    """What is to be known of a join: its files, which lie on the shelf."""
 
     stems: tuple[Stem, ...]
     stages_s: Mapping[str, float]
@@ -89,6 +91,10 @@ class Shelf:
         for stem, path in files:
             self._storage.put_stem(f"{self._folder}{name}-{stem}.f32", path, _RAW)
 
+    def put_file(self, join: str, made: Made, gain_db: float) -> Stem:
+        """Store a file of a joined stem: here, as a record may name the object of that name yet, which is to stay."""
+        return store(self._storage, f"{self._folder}{join}.{made.format}", made, gain_db)
+
     def put_about(self, name: str, about: About | Joined) -> None:
         """Store what is to be known of a part, or of a join: from now on it is there."""
         self._put(f"{name}.json", json.dumps(asdict(about)).encode())
@@ -118,10 +124,6 @@ class Shelf:
         except ObjectGone:
             self.forget(name)
             raise
-
-    def is_published(self, stem: Stem) -> bool:
-        """Tell whether the file of a stem is in the bucket, as it was put there."""
-        return self._storage.has(stem.object, stem.etag)
 
     def forget(self, *names: str) -> None:
         """Have parts be made anew."""

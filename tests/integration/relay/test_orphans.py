@@ -17,7 +17,7 @@ from tests.relay_stack import SECRET, SWEEPER, Sink, Stack
 from tests.servers import until
 
 TIDY = f"from stems_relay import orphans; orphans.AGE_S = -60; {SWEEPER}"
-ORPHAN, DONE, IN_WORK, BEGUN, ANEW, IN_PARTS, OLD = (digit * 64 for digit in "abcdef0")
+ORPHAN, DONE, IN_WORK, BEGUN, ANEW, OLD = (digit * 64 for digit in "abcde0")
 
 
 def put(stack: Stack, *names: str, **metadata: str) -> None:
@@ -59,9 +59,9 @@ def output(stack: Stack) -> set[str]:
         f"{DONE}-lyrics.txt",
         f"{'a' * 63}-bass.mp3",
         naming.record_object(OLD),
-        f"{naming.part_folder(IN_PARTS, 'p')}0",
+        f"{naming.part_folder(ORPHAN, 'p')}join-bass.mp3",
     }
-    alive = {*stems(DONE), *stems(IN_WORK), *stems(OLD), *stems(OLD, format="flac"), *stems(IN_PARTS), *stems(ANEW)}
+    alive = {*stems(DONE), *stems(IN_WORK), *stems(OLD), *stems(OLD, format="flac"), *stems(ANEW)}
     put(stack, *others, *alive)
     stack.redis.set(naming.lease_key(IN_WORK), "a worker's")
     return {*others, *alive, *(record(stack, songhash) for songhash in (DONE, ANEW))}

@@ -95,11 +95,13 @@ def test_the_song_goes_back_in_line_when_its_last_part_has_ended(stack: Stack) -
     in_line(stack, act)
 
 
-async def long(relay: Inbox, key: str, *, ago_s: float, parts: int, step_s: float = 300) -> None:
+async def long(
+    relay: Inbox, key: str, *, ago_s: float = 0, parts: int, step_s: float = 300, now: int | None = None
+) -> None:
     """Enter a song that was uploaded so long ago, and divide it."""
-    now = int((await relay._redis.time())[0] * 1000)
+    now = now or int((await relay._redis.time())[0] * 1000)
     assert await relay.claim(upload(key, now - int(1000 * ago_s))) == "new"
-    names = tuple(f"part-{number}-of-{parts}" for number in range(1, parts + 1))
+    names = tuple(f"part-{number:02}-of-{parts}" for number in range(1, parts + 1))
     assert await relay.divide(await taken(relay), divided(*names, left_s=parts * step_s), MOST) == "divided"
 
 
@@ -107,8 +109,8 @@ async def order(relay: Inbox) -> list[str]:
     """Take all that is due; return the keys, a part's with its number."""
     found = await relay.take(count=100)
     assert isinstance(found, list)
-    numbers = [each.message.name.split("-")[1] if isinstance(each.message, Wanted) else "" for each in found]
-    return [f"{each.message.key} {number}".strip() for each, number in zip(found, numbers, strict=True)]
+    numbers = [f" {int(each.message.name.split('-')[1])}" if isinstance(each.message, Wanted) else "" for each in found]
+    return [f"{each.message.key}{number}" for each, number in zip(found, numbers, strict=True)]
 
 
 def test_songs_pass_parts_and_of_nine_deliveries_one_is_a_part(stack: Stack) -> None:
@@ -130,7 +132,7 @@ def test_songs_pass_parts_and_of_nine_deliveries_one_is_a_part(stack: Stack) -> 
         for number in range(TURN + 1):
             await one.claim(upload(f"b{number}", now + number - 1000))
         assert [name(await taken(one)) for _ in range(TURN + 2)] == [
-            *(f"b{number}" for number in range(TURN)), "part-1-of-2", f"b{TURN}",
+            *(f"b{number}" for number in range(TURN)), "part-01-of-2", f"b{TURN}",
         ]  # fmt: skip
 
     in_line(stack, act)
@@ -145,6 +147,18 @@ def test_of_long_songs_one_ends_after_the_other_the_shorter_first(stack: Stack) 
             *(f"c {number}" for number in (1, 2)),
             *(f"{key} {number}" for key in ("a", "b") for number in range(1, 12)),
         ]
+
+    in_line(stack, act)
+
+
+def test_of_equals_that_came_at_once_one_ends_after_the_other(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        now = int((await one._redis.time())[0] * 1000) - 1000
+        for key in ("a", "b"):
+            await long(one, key, parts=11, now=now)
+        # Whichever is first.
+        found = await order(one)
+        assert sorted([found[:11], found[11:]]) == [[f"{key} {number}" for number in range(1, 12)] for key in "ab"]
 
     in_line(stack, act)
 
