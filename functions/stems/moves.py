@@ -17,6 +17,17 @@ local function drop_parts(song)
 end
 """
 
+# Nobody wants what the bucket holds of a divided song, unless another upload of these bytes is divided the same way.
+_GIVE_UP = f"""
+local function give_up(song)
+  local songhash, plan = unpack(redis.call('HMGET', 'stems:job:' .. song, 'songhash', 'plan'))
+  for _, other in ipairs(plan and redis.call('ZRANGE', '{naming.DIVIDED}', 0, -1) or {{}}) do
+    if redis.call('HGET', 'stems:job:' .. other, 'plan') == plan then return end
+  end
+  if songhash and plan then redis.call('SADD', '{naming.UNWANTED}', songhash .. ' ' .. plan) end
+end
+"""
+
 # Behind news.LUA: enters the progress of a divided song, the sum of its parts. One part of `count` is (end - begin) /
 # count of it; what is not on its way any more is done.
 SUM = """
@@ -84,11 +95,13 @@ return 0
 # A job that waits, or whose parts are on their way, leaves the line; of one that is being delivered its worker is told,
 # and SETTLE does not let it wait again. Of one that is only announced (ARGV from uploaded_ms on) it is noted, for
 # CLAIM, that nothing is to be done. What remains is known by CLAIM for a while; the tag on the upload is for ever.
+# The parts of one that waits, which no worker may come to any more, are noted for whichever comes by.
 # KEYS: job hash, WAITING, ATTEMPTS. ARGV: id, ttl_s, now, uploaded_ms, bucket, key, etag (or none of the last four).
 # Returns cancelled, or the state in which nothing can be cancelled; nothing when no such job is known.
 CANCEL = (
     news.LUA
     + DROP_PARTS
+    + _GIVE_UP
     + """
 local id = ARGV[1]
 local state, relay, uploaded = unpack(redis.call('HMGET', KEYS[1], 'state', 'relay', 'uploaded_ms'))
@@ -104,6 +117,7 @@ if not waits and state and state ~= 'waiting' then return state end
 if not waits and not ARGV[4] then return state and '' or false end
 redis.call('HDEL', KEYS[3], id)
 redis.call('HDEL', KEYS[1], 'record', 'again', 'error')
+give_up(id)
 if ARGV[4] and not (waits and uploaded) then
   redis.call('HSET', KEYS[1], 'uploaded_ms', ARGV[4], 'bucket', ARGV[5], 'key', ARGV[6], 'etag', ARGV[7])
 end
@@ -156,9 +170,11 @@ return 1
 
 DROP = (
     news.LUA
+    + _GIVE_UP
     + """
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[2], 'state', 'dropped')
+give_up(ARGV[1])
 redis.call('EXPIRE', KEYS[2], ARGV[2])
 if not ARGV[1]:find('^[rw]') then tell('job', ARGV[1]) end
 return 1

@@ -18,6 +18,7 @@ CALLBACKS = "stems:callbacks"  # zset: as WAITING, of callbacks
 DEAD_CALLBACKS = "stems:callbacks:dead"  # zset: as DEAD, of callbacks
 PARTS = "stems:parts"  # zset: parts of songs that wait, by their place in line, ms
 PARTS_LATER = "stems:parts:later"  # zset: parts that failed, by the time they are due again, ms
+UNWANTED = "stems:parts:unwanted"  # set: "<songhash> <plan>" of songs that were given up while their parts waited
 PASSED = "stems:parts:passed"  # string: how many songs were taken while parts waited, since the last part was
 DIVIDED = "stems:divided"  # zset: songs whose parts are on their way, by the time of their division, ms
 RELAYS = "stems:relays"  # zset: relay by its last heartbeat, ms

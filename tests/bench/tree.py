@@ -1,4 +1,4 @@
-"""The memory of a process and of all that it started."""
+"""A process and all that it started: their memory, and the core that they have."""
 
 import os
 import threading
@@ -35,6 +35,14 @@ class Tree:
     def _watch(self) -> None:
         while not self._over.wait(_EVERY_S):
             self.peak_mib = max(self.peak_mib, _resident_mib(self._pid))
+
+
+def pin(pid: int, core: int) -> None:
+    """Let the tree of `pid`, with all its threads and what they start from now on, have one core."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
+        for child in (thread / "children").read_text().split():
+            pin(int(child), core)
 
 
 def _resident_mib(pid: int, parents: str = "") -> float:

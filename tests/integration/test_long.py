@@ -73,6 +73,12 @@ def put(long: Long, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[
 Put = Callable[[int], tuple[str, str, str]]
 
 
+def cancel(long: Long, job: str) -> None:
+    address = f"{long.settings.tracks_url}/v1/jobs/{job}"
+    with urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=30) as answer:
+        assert answer.status == 202
+
+
 def finished(long: Long, key: str, songhash: str, again: int) -> None:
     """Wait for the track; each part was made once, but for so many."""
     track = wait_for("MinIO", lambda: long.done(key, deadline_s=150))
@@ -150,9 +156,7 @@ def test_a_long_song_that_is_cancelled_stops_and_leaves_nothing(long: Long, put:
     key, etag, songhash = put(8005)
     wait_for("the first parts", lambda: long.there(songhash) >= 2, 120)
     job = naming.job_id(naming.QUEUE_BUCKET, key, etag)
-    address = f"{long.settings.tracks_url}/v1/jobs/{job}"
-    with urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=30) as answer:
-        assert answer.status == 202
+    cancel(long, job)
     assert long.job(key, etag)["state"] == "cancelled"
     assert not long.redis.exists(naming.PARTS, naming.DIVIDED, naming.parts_key(job))
     deliveries = list(long.redis.scan_iter("stems:delivering:*"))
@@ -164,6 +168,22 @@ def test_a_long_song_that_is_cancelled_stops_and_leaves_nothing(long: Long, put:
     put(8005)
     finished(long, key, songhash, again=begun)
     assert begun >= 2
+
+
+@pytest.mark.timeout(300)
+def test_what_lies_there_of_a_song_that_is_cancelled_while_it_waits_goes(long: Long, put: Put, tmp_path: Path) -> None:
+    key, _, songhash = put(8008)
+    wait_for("the first part", lambda: long.there(songhash), 120)
+    path = song(tmp_path / "waits.wav", seed=8009, duration_s=DURATION_S + 9)  # longer: its parts wait for the others
+    waits = hashlib.sha256(path.read_bytes()).hexdigest()
+    job = naming.job_id(naming.QUEUE_BUCKET, path.name, long.put(path, path.name, {"stems": "vocals"}))
+    wait_for("its division", lambda: long.redis.exists(naming.parts_key(job)), 60)
+    assert {"mix.f32", "plan.json"} <= long.objects(waits).keys()
+    cancel(long, job)
+    wait_for("its end", lambda: not long.objects(waits), 60)
+    assert long.redis.exists(naming.DIVIDED)  # the other is on its way yet
+    assert not long.begun(path.name)
+    finished(long, key, songhash, again=0)
 
 
 @pytest.mark.timeout(300)

@@ -6,7 +6,6 @@ left. So it does not matter at which line the process dies.
 
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,11 +14,12 @@ from stems import jobs, lease, naming
 from stems.config import Settings
 from stems.contract import Upload
 from stems.division import Divided, Wanted
-from stems.errors import Cancelled, InProgress, ObjectGone, StateUnavailable
+from stems.errors import Cancelled, ObjectGone, StateUnavailable
 from stems.index import Index
 from stems.options import Options
 from stems.record import Asked, Stem, Track
 from stems.separate import audio, parts, scratch
+from stems.separate.leftovers import Leftovers
 from stems.separate.model import Model
 from stems.separate.plan import Plan, plan_id
 from stems.separate.progress import Progress
@@ -60,6 +60,7 @@ class Worker:
         self._index = Index(self._redis, storage)
         self._publisher = Publisher(storage, self._check)
         self._bench = Workbench(settings)
+        self._leftovers = Leftovers(settings, storage, self._redis)
         scratch.clean()
 
     def load_model(self) -> Model:
@@ -79,12 +80,13 @@ class Worker:
         Raises ObjectGone when the bytes are not there any more, Cancelled, other PermanentErrors for a song that cannot
         be separated, InProgress while somebody else is at it, other TransientErrors when a part is away.
         """
-        divided = self._divided(upload.job)
+        self._leftovers.tidy()
+        divided = self._leftovers.of(upload.job)
         try:
             return self._do(upload, stages, places, divided)
         except (Cancelled, ObjectGone) as error:
             if divided:
-                self._drop(divided)
+                self._leftovers.drop(divided)
             if isinstance(error, Cancelled):
                 # Last, as the tag `separating` may have come after the one of whoever cancelled.
                 self._storage.tag(upload, "cancelled")
@@ -134,11 +136,12 @@ class Worker:
 
         Raises ObjectGone where the song, or its division, is not there any more; Cancelled and others, as `do`.
         """
+        self._leftovers.tidy()
         shelf = Shelf(self._storage, wanted.songhash, wanted.plan)
         try:
             self._storage.check_upload(wanted.upload)
         except ObjectGone:
-            self._drop(shelf)
+            self._leftovers.drop(shelf)
             raise
         plan = shelf.plan()
         if plan is None or wanted.name not in (*plan.parts, *plan.joins):
@@ -153,12 +156,12 @@ class Worker:
                 try:
                     self._make(wanted, shelf, plan, Path(folder))
                 except Cancelled:
-                    if self._is_over(wanted.upload.job):
-                        self._drop(shelf)
+                    if self._leftovers.is_over(wanted.upload.job):
+                        self._leftovers.drop(shelf)
                     raise
             # Whoever ended the song while this worker was paused has removed what was there by then.
-            if shelf.plan() is None and (self._is_over(wanted.upload.job) or self._is_done(plan)):
-                self._drop(shelf)
+            if shelf.plan() is None and (self._leftovers.is_over(wanted.upload.job) or self._is_done(plan)):
+                self._leftovers.drop(shelf)
 
     def _make(self, wanted: Wanted, shelf: Shelf, plan: Plan, folder: Path) -> None:
         if wanted.name in plan.joins:
@@ -170,26 +173,6 @@ class Worker:
             raise ObjectGone(f"the song was divided for another model {plan.model} than the one that is here")
         on_part = partial(self._on_progress, wanted.job)
         self._bench.computing(parts.make, shelf, plan, wanted.name, folder, model, on_part)
-
-    def _divided(self, job: str) -> Shelf | None:
-        """Return where the parts of a song are, if it is known to be divided."""
-        try:
-            songhash, plan = self._jobs.fields(job, "songhash", "plan")
-        except StateUnavailable:
-            return None
-        return Shelf(self._storage, songhash, plan) if songhash and plan else None
-
-    def _drop(self, shelf: Shelf) -> None:
-        """Remove the parts of a song that nobody wants any more, unless another upload of it is in work."""
-        with suppress(InProgress), lease.held(self._redis, shelf.songhash, self._settings.lease_s):
-            shelf.clear()
-
-    def _is_over(self, job: str) -> bool:
-        """Tell whether nobody wants the song. One that failed may be tried again: its parts stay."""
-        try:
-            return self._jobs.fields(job, "state")[0] in {"cancelled", "gone"}
-        except StateUnavailable:
-            return False
 
     def _is_done(self, plan: Plan) -> bool:
         return self._publisher.existing(plan.songhash, plan.options, self._bench.model(plan.model)) is not None

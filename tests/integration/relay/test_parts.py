@@ -51,7 +51,13 @@ def song(stack: Stack, field: str) -> str | None:
 def left(stack: Stack) -> list[str]:
     """Return what there is in Redis of parts."""
     keys = stack.redis.keys("stems:job:p*") + stack.redis.keys("stems:parts*") + stack.redis.keys(naming.DIVIDED)
-    return sorted(keys)
+    return sorted({*keys} - {naming.UNWANTED})
+
+
+def unwanted(stack: Stack) -> set[str]:
+    """Return what is noted for workers to remove."""
+    found: set[str] = stack.redis.smembers(naming.UNWANTED)
+    return found
 
 
 def test_the_song_goes_back_in_line_when_its_last_part_has_ended(stack: Stack) -> None:
@@ -220,9 +226,35 @@ def test_a_part_that_fails_for_good_is_the_end_of_its_song(stack: Stack) -> None
         assert await one.claim(upload()) == "failed"
         # Tried again, it goes on with the parts that are there.
         assert stack.jobs.retry(SONG)
+        assert unwanted(stack) == set()
         await division(one, divided(NAMES[0]))
         assert await one.settle(await part(one), "done") == "done"
         assert (await taken(one)).message == upload()
+
+    in_line(stack, act)
+
+
+def test_the_parts_of_a_dead_letter_that_is_dropped_are_for_a_worker_to_remove(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        await division(one)
+        assert await one.settle(await part(one), "failed", error="it is noise") == "failed"
+        assert stack.jobs.drop(SONG)
+        assert unwanted(stack) == {f"{SONGHASH} {PLAN}"}
+
+    in_line(stack, act)
+
+
+def test_parts_that_another_upload_of_the_song_needs_stay(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        other = upload("the same.mp3")
+        for each in (upload(), other):
+            await one.claim(each)
+            assert await one.divide(await taken(one), divided(), MOST) == "divided"
+        assert stack.jobs.cancel(SONG) == "cancelled"
+        assert unwanted(stack) == set()
+        assert stack.jobs.cancel(other.job) == "cancelled"
+        assert unwanted(stack) == {f"{SONGHASH} {PLAN}"}
 
     in_line(stack, act)
 
@@ -272,6 +304,7 @@ def test_a_divided_song_that_is_cancelled_leaves_nothing_in_line(stack: Stack) -
         assert stack.jobs.update(first.message.job, progress=0.5) is True
         assert await one.settle(first, "gone") == "stale"
         assert (await one.take(), song(stack, "state"), left(stack)) == (None, "cancelled", [])
+        assert unwanted(stack) == {f"{SONGHASH} {PLAN}"}
         assert await one.claim(upload()) == "cancelled"
 
     in_line(stack, act)
