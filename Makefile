@@ -49,7 +49,7 @@ test-faults: setup ## Break the pipeline by schedules (SEEDS=1-200, or one that 
 	@$(if $(SEEDS),,$(PY) -m pytest tests/faults -m "faults or not faults" $(ARGS))
 	@$(PY) -m tests.faults $(or $(SEEDS),1-200)
 
-test-cluster: setup ## Deploy to the cluster of KUBECONFIG, in a namespace of its own, and test there (knative/README.md)
+test-cluster: setup manifests ## Deploy to the cluster of KUBECONFIG, in a namespace of its own, and test there (knative/README.md)
 	@$(PY) -m pytest tests/cluster -m cluster -s $(ARGS)
 
 .env: # Passwords for compose.yaml: random ones where one is missing

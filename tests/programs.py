@@ -15,6 +15,8 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 FOLDERS = (CHECKOUT / ".stems" / "bin", CHECKOUT / ".venv" / "bin")
 # What `make sounds` installs.
 SOUNDS = ("espeak-ng", "fluidsynth")
+# What others but `make setup` get.
+TARGETS = {**dict.fromkeys(SOUNDS, "sounds"), "chromium": "browser", "kustomize": "manifests"}
 
 
 def need_sounds() -> None:
@@ -33,7 +35,7 @@ def need(name: str) -> str:
     folders = [*map(str, FOLDERS), os.environ.get("PATH", "")]
     path = shutil.which(name, path=os.pathsep.join(folders))
     if path is None:
-        _missing(name, "sounds" if name in SOUNDS else "browser" if name == "chromium" else "setup")
+        _missing(name, TARGETS.get(name, "setup"))
     return path
 
 

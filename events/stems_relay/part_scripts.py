@@ -17,6 +17,7 @@ _KEPT_MS = 24 * 3600 * 1000
 _NOW = (
     news.LUA
     + moves.DROP_PARTS
+    + moves.GIVE_UP
     + moves.SUM
     + """
 local time = redis.call('TIME')
@@ -56,6 +57,16 @@ if delivery ~= current or redis.call('HEXISTS', KEYS[1], 'record') == 0 then ret
 if redis.call('SISMEMBER', KEYS[2], id) == 0 then
   return redis.call('EXISTS', KEYS[6]) == 1 and 'divided' or 'stale'
 end
+local wish = ARGV[3] .. ' ' .. ARGV[4]
+if redis.call('HGET', '"""
+    + naming.WANTED
+    + """', id) ~= wish then give_up(id) end
+redis.call('HDEL', '"""
+    + naming.WANTED
+    + """', id)
+redis.call('HSET', '"""
+    + naming.WANTED
+    + """', id, wish)
 if again then return 'again' end
 if cancel then return 'cancelled' end
 if not rounds or not divided or now - divided > """

@@ -19,6 +19,7 @@ SILENT_HEARTBEATS = 3
 
 _NOW = (
     news.LUA
+    + moves.GIVE_UP
     + """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -215,6 +216,7 @@ if state == 'failed' then
 else
   redis.call('HDEL', KEYS[1], 'record')
   redis.call('EXPIRE', KEYS[1], ARGV[6])
+  give_up(id)
 end
 return state
 """
@@ -277,6 +279,7 @@ for i = 1, #silent, 2 do
       redis.call('HDEL', KEYS[4], id)
       redis.call('HSET', key, 'state', 'cancelled', 'updated_ms', now)
       redis.call('EXPIRE', key, ARGV[4])
+      give_up(id)
     elseif record then
       local line = lines[id:sub(1, 1)] or KEYS[3]
       redis.call('ZADD', line, tonumber(redis.call('HGET', key, 'since_ms')) or now, id)

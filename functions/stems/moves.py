@@ -17,14 +17,17 @@ local function drop_parts(song)
 end
 """
 
-# Nobody wants what the bucket holds of a divided song, unless another upload of these bytes is divided the same way.
-_GIVE_UP = f"""
-local function give_up(song)
-  local songhash, plan = unpack(redis.call('HMGET', 'stems:job:' .. song, 'songhash', 'plan'))
-  for _, other in ipairs(plan and redis.call('ZRANGE', '{naming.DIVIDED}', 0, -1) or {{}}) do
-    if redis.call('HGET', 'stems:job:' .. other, 'plan') == plan then return end
+# A job does not want any more what the bucket holds of its parts; if no other does (an upload of the same bytes, with
+# the same options), the next worker removes it. A dead letter wants it until it is dropped.
+GIVE_UP = f"""
+local function give_up(job)
+  local wish = redis.call('HGET', '{naming.WANTED}', job)
+  if not wish then return end
+  redis.call('HDEL', '{naming.WANTED}', job)
+  for _, other in ipairs(redis.call('HVALS', '{naming.WANTED}')) do
+    if other == wish then return end
   end
-  if songhash and plan then redis.call('SADD', '{naming.UNWANTED}', songhash .. ' ' .. plan) end
+  redis.call('SADD', '{naming.UNWANTED}', wish)
 end
 """
 
@@ -95,13 +98,12 @@ return 0
 # A job that waits, or whose parts are on their way, leaves the line; of one that is being delivered its worker is told,
 # and SETTLE does not let it wait again. Of one that is only announced (ARGV from uploaded_ms on) it is noted, for
 # CLAIM, that nothing is to be done. What remains is known by CLAIM for a while; the tag on the upload is for ever.
-# The parts of one that waits, which no worker may come to any more, are noted for whichever comes by.
 # KEYS: job hash, WAITING, ATTEMPTS. ARGV: id, ttl_s, now, uploaded_ms, bucket, key, etag (or none of the last four).
 # Returns cancelled, or the state in which nothing can be cancelled; nothing when no such job is known.
 CANCEL = (
     news.LUA
     + DROP_PARTS
-    + _GIVE_UP
+    + GIVE_UP
     + """
 local id = ARGV[1]
 local state, relay, uploaded = unpack(redis.call('HMGET', KEYS[1], 'state', 'relay', 'uploaded_ms'))
@@ -170,7 +172,7 @@ return 1
 
 DROP = (
     news.LUA
-    + _GIVE_UP
+    + GIVE_UP
     + """
 if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[2], 'state', 'dropped')

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stems import naming
+from stems import lease, naming
 from stems.config import Settings
 from stems.contract import Upload
 from stems.division import Divided, Wanted
@@ -55,11 +55,12 @@ class Song:
         self.metadata = metadata
         self.upload = self.put(path)
 
-    def put(self, path: Path) -> Upload:
-        etag = self.client.fput_object("queue", path.name, str(path), metadata={**self.metadata}).etag or ""
-        modified = self.client.stat_object("queue", path.name).last_modified
+    def put(self, path: Path, key: str = "") -> Upload:
+        key = key or path.name
+        etag = self.client.fput_object("queue", key, str(path), metadata={**self.metadata}).etag or ""
+        modified = self.client.stat_object("queue", key).last_modified
         assert modified
-        return Upload.from_listing("queue", path.name, etag, path.stat().st_size, modified)
+        return Upload.from_listing("queue", key, etag, path.stat().st_size, modified)
 
     def do(self) -> Track | Divided:
         return self.worker.do(self.upload, Stages())
@@ -69,6 +70,7 @@ class Song:
         answer = self.do()
         assert isinstance(answer, Divided)
         self.note(songhash=answer.songhash, plan=answer.plan, state="separating")
+        self.server.redis.hset(naming.WANTED, self.upload.job, f"{answer.songhash} {answer.plan}")
         return answer.wanted(self.upload)
 
     def made(self) -> list[Wanted]:
@@ -81,6 +83,14 @@ class Song:
     def note(self, **fields: str) -> None:
         for name, value in fields.items():
             self.server.redis.hset(naming.job_key(self.upload.job), name, value)
+
+    def again(self) -> tuple[Upload, Divided]:
+        """Upload the same bytes as another song, divide that, and note it as the relay does."""
+        upload = self.put(self.path, "again")
+        answer = self.other.do(upload, Stages())
+        assert isinstance(answer, Divided)
+        self.server.redis.hset(naming.WANTED, upload.job, f"{answer.songhash} {answer.plan}")
+        return upload, answer
 
     def left(self) -> list[str]:
         """Return what there is of the song's parts, all plans of it, without their folders."""
@@ -262,6 +272,77 @@ def test_a_cover_that_is_lost_does_not_end_a_song(server: Server, tmp_path: Path
     assert covered.left() == []
 
 
+def test_parts_that_another_upload_of_the_song_needs_stay_whoever_is_cancelled(
+    song: Song, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = song.divided()
+    song.worker.make(first)
+    other, answer = song.again()
+    assert [each.name for each in answer.parts] == [last.name]
+    once(monkeypatch, Spool, "write", lambda *_: cancelled(song, last))
+    with pytest.raises(Cancelled):
+        song.worker.make(last)
+    song.other.make(answer.wanted(other)[0])
+    track = song.other.do(other, Stages())
+    assert isinstance(track, Track)
+    assert song.left() == []
+
+
+def cancelled(song: Song, part: Wanted) -> None:
+    """Cancel a song while its part is made, as CANCEL and the next word to the worker do."""
+    song.note(state="cancelled")
+    song.worker._progress._followed[part.job] = True
+
+
+def test_parts_that_nobody_wants_are_removed_when_nobody_is_at_work_on_the_song(
+    song: Song, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = song.divided()
+    wish = f"{first.songhash} {first.plan}"
+    song.server.redis.sadd(naming.UNWANTED, wish)
+    with lease.held(song.worker._redis, first.songhash, 30):
+        song.other._leftovers.tidy()
+    with monkeypatch.context() as away:
+        away.setattr(Storage, "names", fail)
+        song.other._leftovers.tidy()
+    assert (song.left() != [], song.server.redis.smembers(naming.UNWANTED)) == (True, {wish})
+    song.other._leftovers.tidy()
+    assert (song.left(), song.server.redis.smembers(naming.UNWANTED)) == ([], set())
+
+
+def test_parts_that_another_upload_gave_up_stay_where_a_song_is_being_divided(
+    song: Song, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wishes = []
+
+    def given_up(shelf: Shelf) -> None:
+        wishes.append(f"{shelf.songhash} {shelf.id}")
+        song.server.redis.sadd(naming.UNWANTED, *wishes)
+
+    once(monkeypatch, Shelf, "there", given_up)
+    for part in song.divided():
+        song.other.make(part)
+    assert wishes
+    assert isinstance(song.do(), Track)
+
+
+def test_a_part_that_ends_after_its_song_was_dropped_takes_itself_back(
+    song: Song, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = song.divided()
+
+    def dropped(*_: Any) -> None:
+        song.note(state="dropped")
+        song.server.redis.hdel(naming.WANTED, song.upload.job)
+        song.server.redis.sadd(naming.UNWANTED, f"{first.songhash} {first.plan}")
+        song.other._leftovers.tidy()
+        assert song.left() == []
+
+    once(monkeypatch, Shelf, "put_about", dropped)
+    song.worker.make(second)
+    assert song.left() == []
+
+
 def test_a_record_keeps_its_files_until_another_takes_its_place(server: Server, tmp_path: Path, song: Song) -> None:
     made = make(tmp_path / "wishes.flac", "-c:a", "flac", duration_s=11.2)
 
@@ -284,6 +365,10 @@ def test_a_record_keeps_its_files_until_another_takes_its_place(server: Server, 
         assert {item.content_type for item in found} == {"audio/mpeg"}
         return {item.object_name or "": (item.etag or "", item.size or 0) for item in found}
 
+    assert published() == whole
+    better.remove("join-other.mp3")
+    with pytest.raises(TransientError, match="is not there any more"):
+        better.do()
     assert published() == whole
     better.note(cancel="1")
     with pytest.raises(Cancelled):

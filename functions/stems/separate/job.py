@@ -86,7 +86,7 @@ class Worker:
             return self._do(upload, stages, places, divided)
         except (Cancelled, ObjectGone) as error:
             if divided:
-                self._leftovers.drop(divided)
+                self._leftovers.drop(divided, upload.job)
             if isinstance(error, Cancelled):
                 # Last, as the tag `separating` may have come after the one of whoever cancelled.
                 self._storage.tag(upload, "cancelled")
@@ -104,9 +104,10 @@ class Worker:
             songhash = plan.songhash if plan else self._fetched(upload, path, stages)
             self._storage.tag(upload, "separating", songhash=songhash)
             with lease.held(self._redis, songhash, self._settings.lease_s):
-                whole = self._publisher.whole(songhash, options, model)
+                record = self._publisher.record(songhash)
+                whole = self._publisher.whole(record, options, model)
                 shelf = Shelf(self._storage, songhash, plan_id(songhash, whole, model))
-                track = self._publisher.existing(songhash, options, model)
+                track = self._publisher.existing(record, options, model)
                 self._progress.tell(upload.job, songhash=songhash, reused=int(track is not None))
                 if track is None:
                     if plan and plan.id != shelf.id:  # of another wish
@@ -114,6 +115,7 @@ class Worker:
                         self._fetched(upload, path, stages)
                     made = self._separate(_Song(upload, path, options, whole, model, shelf, plan), stages, places)
                     if isinstance(made, Divided):
+                        self._leftovers.keep(shelf)
                         return made
                     track = made
                 else:
@@ -121,7 +123,7 @@ class Worker:
                 # Also where the worker that wrote the record came no further; and what was made of another wish.
                 shelf.clear()
                 if divided and divided.id != shelf.id:
-                    divided.clear()
+                    self._leftovers.clear(divided, upload.job)
                 # Within the lease: who removes the track has the last word.
                 self._index.add(track)
                 self._storage.tag(upload, "done", songhash=track.songhash)
@@ -141,7 +143,7 @@ class Worker:
         try:
             self._storage.check_upload(wanted.upload)
         except ObjectGone:
-            self._leftovers.drop(shelf)
+            self._leftovers.drop(shelf, wanted.upload.job)
             raise
         plan = shelf.plan()
         if plan is None or wanted.name not in (*plan.parts, *plan.joins):
@@ -157,11 +159,11 @@ class Worker:
                     self._make(wanted, shelf, plan, Path(folder))
                 except Cancelled:
                     if self._leftovers.is_over(wanted.upload.job):
-                        self._leftovers.drop(shelf)
+                        self._leftovers.drop(shelf, wanted.upload.job)
                     raise
             # Whoever ended the song while this worker was paused has removed what was there by then.
             if shelf.plan() is None and (self._leftovers.is_over(wanted.upload.job) or self._is_done(plan)):
-                self._leftovers.drop(shelf)
+                self._leftovers.drop(shelf, wanted.upload.job)
 
     def _make(self, wanted: Wanted, shelf: Shelf, plan: Plan, folder: Path) -> None:
         if wanted.name in plan.joins:
@@ -175,7 +177,8 @@ class Worker:
         self._bench.computing(parts.make, shelf, plan, wanted.name, folder, model, on_part)
 
     def _is_done(self, plan: Plan) -> bool:
-        return self._publisher.existing(plan.songhash, plan.options, self._bench.model(plan.model)) is not None
+        record = self._publisher.record(plan.songhash)
+        return self._publisher.existing(record, plan.options, self._bench.model(plan.model)) is not None
 
     def _separate(self, song: _Song, stages: Stages, places: int) -> Track | Divided:
         """Separate a song as a whole, or say which parts of it are missing, or join them."""
@@ -219,7 +222,7 @@ class Worker:
         try:
             return self._joined(song, plan, stages)
         except Cancelled:
-            song.shelf.clear()
+            self._leftovers.clear(song.shelf, song.upload.job)
             raise
 
     def _joined(self, song: _Song, plan: Plan, stages: Stages) -> Track | Divided:

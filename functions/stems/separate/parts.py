@@ -4,7 +4,7 @@ Every step looks first at what is there, and may be repeated: it writes the same
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from stems.division import Divided, Next
@@ -159,11 +159,11 @@ def join_all(
     """
     try:
         abouts = [shelf.about(part) for part in plan.parts]
-        level, joins = join.gain(abouts), {name: shelf.joined(name) for name in plan.joins}
+        level, joins = join.gain(abouts), [shelf.joined(name) for name in plan.joins]
         if plan.apart:
             on_progress(1)  # the last word before files may take the place of those that a record names
             with stages("put"):
-                stems = tuple(_taken(shelf, joins, publisher))
+                stems = tuple(publisher.take(plan.songhash, stem) for each in joins for stem in each.stems)
         else:
             with stages("encode"):
                 files = join.join(shelf, plan, plan.stems, level, folder, on_progress)
@@ -172,18 +172,8 @@ def join_all(
     except ObjectGone as error:
         raise TransientError(f"a part of the song was lost, and is made anew: {error}") from error
     total: Counter[str] = Counter()
-    made: Sequence[About | Joined] = (*abouts, *joins.values())
+    made: Sequence[About | Joined] = (*abouts, *joins)
     for each in (stages.seconds, plan.stages_s, *(about.stages_s for about in made)):
         total.update(each)
     stages.seconds.update({name: round(seconds, 3) for name, seconds in total.items()})
     return stems, join.peaks(plan, abouts).shares(level)
-
-
-def _taken(shelf: Shelf, joins: Mapping[str, Joined], publisher: Publisher) -> Iterator[Stem]:
-    for name, joined in joins.items():
-        try:
-            for stem in joined.stems:
-                yield publisher.take(shelf.songhash, stem)
-        except ObjectGone:
-            shelf.forget(name)
-            raise

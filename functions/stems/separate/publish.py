@@ -71,9 +71,8 @@ class Publisher:
         except UnknownTrack:
             return None
 
-    def existing(self, songhash: str, options: Options, model: Model) -> Track | None:
-        """Return the record of a song if it already holds all that is asked for."""
-        track = self.record(songhash)
+    def existing(self, track: Track | None, options: Options, model: Model) -> Track | None:
+        """Return the record of a song, if it has one that already holds all that is asked for."""
         if track is None or track.model != info(model):
             return None
         for stem in options.wanted(model.sources):
@@ -84,12 +83,11 @@ class Publisher:
                     return None
         return track
 
-    def whole(self, songhash: str, options: Options, model: Model) -> Options:
+    def whole(self, track: Track | None, options: Options, model: Model) -> Options:
         """Return what to make so that the record has one gain: where a `no_…` may change it, also what is there.
 
         Where that would change the quality of a file that nobody asks for, what is asked for alone is made.
         """
-        track = self.record(songhash)
         if track is None or track.model != info(model):
             return options
         there = [each.stem for each in track.stems]

@@ -1,6 +1,6 @@
 """The parts of one divided song in the bucket `output`: its plan, its sound, what is made of it so far.
 
-A part is there when its `.json` is, which is written last. Nobody but workers reads here, and all of it expires.
+A part is there when its `.json` is, which is written last. No other program reads here, and all of it expires.
 """
 
 import io
@@ -104,10 +104,15 @@ class Shelf:
         return self._told(part, lambda found: About(**found))
 
     def joined(self, join: str) -> Joined:
-        """Return what is to be known of a join. Raises as `about`."""
-        return self._told(
+        """Return what is to be known of a join. Raises as `about`, also where one of its files is not there."""
+        told = self._told(
             join, lambda found: Joined(**{**found, "stems": tuple(Stem(**each) for each in found["stems"])})
         )
+        for stem in told.stems:
+            if not self._storage.has(stem.object, stem.etag):
+                self.forget(join)
+                raise ObjectGone(f"{stem.object} is not there any more")
+        return told
 
     def has(self, name: str) -> bool:
         """Tell whether a part, or a join, is there."""

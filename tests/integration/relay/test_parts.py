@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -51,7 +52,7 @@ def song(stack: Stack, field: str) -> str | None:
 def left(stack: Stack) -> list[str]:
     """Return what there is in Redis of parts."""
     keys = stack.redis.keys("stems:job:p*") + stack.redis.keys("stems:parts*") + stack.redis.keys(naming.DIVIDED)
-    return sorted({*keys} - {naming.UNWANTED})
+    return sorted({*keys} - {naming.WANTED, naming.UNWANTED})
 
 
 def unwanted(stack: Stack) -> set[str]:
@@ -245,16 +246,57 @@ def test_the_parts_of_a_dead_letter_that_is_dropped_are_for_a_worker_to_remove(s
     in_line(stack, act)
 
 
-def test_parts_that_another_upload_of_the_song_needs_stay(stack: Stack) -> None:
+@pytest.mark.parametrize("how", ["in parts", "to be joined", "dead"])
+def test_parts_that_another_upload_of_the_song_needs_stay(stack: Stack, how: str) -> None:
     async def act(one: Inbox, two: Inbox) -> None:
         other = upload("the same.mp3")
         for each in (upload(), other):
             await one.claim(each)
-            assert await one.divide(await taken(one), divided(), MOST) == "divided"
+            assert await one.divide(await taken(one), divided(NAMES[0]), MOST) == "divided"
+        if how != "in parts":
+            for job in [await part(one), await part(one)]:
+                to = "failed" if how == "dead" and job.message.key == other.key else "done"
+                assert await one.settle(job, to, error="noise") == to
         assert stack.jobs.cancel(SONG) == "cancelled"
         assert unwanted(stack) == set()
-        assert stack.jobs.cancel(other.job) == "cancelled"
+        assert stack.jobs.drop(other.job) if how == "dead" else stack.jobs.cancel(other.job)
         assert unwanted(stack) == {f"{SONGHASH} {PLAN}"}
+
+    in_line(stack, act)
+
+
+@pytest.mark.parametrize("dies", ["worker", "relay"])
+def test_the_parts_of_a_song_that_is_cancelled_in_a_delivery_that_breaks_are_for_a_worker_to_remove(
+    stack: Stack, dies: str
+) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        await division(one, divided(NAMES[0]))
+        await one.settle(await part(one), "done")
+        job = await taken(one)
+        assert stack.jobs.cancel(SONG) == "cancelled"
+        assert unwanted(stack) == set()
+        if dies == "worker":
+            assert await one.settle(job, "waiting", error="broken connection") == "cancelled"
+        else:
+            stack.redis.zadd(naming.RELAYS, {"one": 1})
+            await two.heartbeat(10)
+        assert (song(stack, "state"), unwanted(stack)) == ("cancelled", {f"{SONGHASH} {PLAN}"})
+
+    in_line(stack, act)
+
+
+def test_the_parts_of_a_plan_that_another_takes_the_place_of_are_for_a_worker_to_remove(stack: Stack) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        await division(one, divided(NAMES[0]))
+        await one.settle(await part(one), "done")
+        await division(one, replace(divided(NAMES[0]), plan="c" * 16))
+        assert unwanted(stack) == {f"{SONGHASH} {PLAN}"}
+        await one.settle(await part(one), "done")
+        assert await one.settle(await taken(one), "done") == "done"
+        assert unwanted(stack) == {f"{SONGHASH} {PLAN}", f"{SONGHASH} {'c' * 16}"}
+        assert stack.redis.hgetall(naming.WANTED) == {}
 
     in_line(stack, act)
 
@@ -326,6 +368,7 @@ def test_what_happens_while_a_song_is_divided_comes_first(stack: Stack, how: str
             assert stack.jobs.cancel(SONG) == "cancelled"
         assert [await one.divide(job, divided(), MOST) for _ in range(2)] == [how, how]
         assert left(stack) == []
+        assert stack.redis.hgetall(naming.WANTED) == {SONG: f"{SONGHASH} {PLAN}"}  # until the delivery is settled
         if how == "often":
             assert await one.settle(job, "failed", error="often") == "failed"
             # Who tries it again has mended the cause: it may be divided as often as at first.
