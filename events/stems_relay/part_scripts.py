@@ -18,6 +18,7 @@ _NOW = (
     news.LUA
     + moves.DROP_PARTS
     + moves.GIVE_UP
+    + moves.WANT
     + moves.SUM
     + """
 local time = redis.call('TIME')
@@ -40,9 +41,9 @@ end
 """
 
 # A delivery of a song ends with its parts in line, all at the song's place: when what is to be made of it would have
-# been played, had somebody begun at its upload. So the shorter song is done first, and of equals the
-# earlier, and who has waited for as long as its music takes waits for none that comes then. A song that was cancelled,
-# or uploaded again, meanwhile is not divided. How often it was is forgotten where the parts may have expired since.
+# been played, had somebody begun at its upload. So the shorter song is done first, and of equals the earlier, and who
+# has waited for as long as its music takes waits for none that comes then. A song that was cancelled, or uploaded
+# again, meanwhile is not divided. How often it was is forgotten where the parts may have expired since.
 # KEYS: job hash, delivering set, PARTS, DIVIDED, ATTEMPTS, the song's parts. ARGV: id, delivery, song hash, plan,
 # begin, end, how often at most; for each part its id, key, record and place behind the song's upload, ms.
 # Returns divided, by this call or by one whose answer was lost; again or cancelled; often (it was divided so often that
@@ -57,16 +58,7 @@ if delivery ~= current or redis.call('HEXISTS', KEYS[1], 'record') == 0 then ret
 if redis.call('SISMEMBER', KEYS[2], id) == 0 then
   return redis.call('EXISTS', KEYS[6]) == 1 and 'divided' or 'stale'
 end
-local wish = ARGV[3] .. ' ' .. ARGV[4]
-if redis.call('HGET', '"""
-    + naming.WANTED
-    + """', id) ~= wish then give_up(id) end
-redis.call('HDEL', '"""
-    + naming.WANTED
-    + """', id)
-redis.call('HSET', '"""
-    + naming.WANTED
-    + """', id, wish)
+want(id, ARGV[3], ARGV[4])
 if again then return 'again' end
 if cancel then return 'cancelled' end
 if not rounds or not divided or now - divided > """

@@ -31,6 +31,16 @@ local function give_up(job)
 end
 """
 
+# Behind GIVE_UP: a job wants the parts of this plan of its song, and no others.
+WANT = f"""
+local function want(job, songhash, plan)
+  local wish = songhash .. ' ' .. plan
+  if redis.call('HGET', '{naming.WANTED}', job) ~= wish then give_up(job) end
+  redis.call('HDEL', '{naming.WANTED}', job)
+  redis.call('HSET', '{naming.WANTED}', job, wish)
+end
+"""
+
 # Behind news.LUA: enters the progress of a divided song, the sum of its parts. One part of `count` is (end - begin) /
 # count of it; what is not on its way any more is done.
 SUM = """
