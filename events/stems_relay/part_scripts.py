@@ -17,8 +17,6 @@ _KEPT_MS = 24 * 3600 * 1000
 _NOW = (
     news.LUA
     + moves.DROP_PARTS
-    + moves.GIVE_UP
-    + moves.WANT
     + moves.SUM
     + """
 local time = redis.call('TIME')
@@ -58,7 +56,6 @@ if delivery ~= current or redis.call('HEXISTS', KEYS[1], 'record') == 0 then ret
 if redis.call('SISMEMBER', KEYS[2], id) == 0 then
   return redis.call('EXISTS', KEYS[6]) == 1 and 'divided' or 'stale'
 end
-want(id, ARGV[3], ARGV[4])
 if again then return 'again' end
 if cancel then return 'cancelled' end
 if not rounds or not divided or now - divided > """

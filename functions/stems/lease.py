@@ -34,13 +34,19 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 
 
 @contextmanager
-def held(client: redis.Redis, identity: str, lease_s: float) -> Iterator[None]:
+def held(client: redis.Redis, identity: str, lease_s: float, *, needed: bool = False) -> Iterator[None]:
     """Hold the lease on `identity` (a job id or a song hash), renewing it every third of `lease_s`.
 
-    Raises InProgress, with the seconds left of it, when somebody else holds it.
+    Raises InProgress, with the seconds left of it, when somebody else holds it; where it is `needed` (to remove what
+    another may be writing), a Redis error when nobody can tell.
     """
     key, token, ttl_ms = naming.lease_key(identity), secrets.token_hex(8), int(lease_s * 1000)
-    _take(client, key, token, ttl_ms)
+    try:
+        _take(client, key, token, ttl_ms)
+    except redis.RedisError as error:
+        if needed:
+            raise
+        _log.warning("no lease taken: %s", error)
     stopped = threading.Event()
     # In our context: its lines of the log name the event, too.
     work = (_renew, client, key, token, ttl_ms, stopped)
@@ -58,13 +64,9 @@ def held(client: redis.Redis, identity: str, lease_s: float) -> Iterator[None]:
 
 
 def _take(client: redis.Redis, key: str, token: str, ttl_ms: int) -> None:
-    try:
-        if client.set(key, token, nx=True, px=ttl_ms):
-            return
-        left_ms = int(client.pttl(key))
-    except redis.RedisError as error:
-        _log.warning("no lease taken: %s", error)
+    if client.set(key, token, nx=True, px=ttl_ms):
         return
+    left_ms = int(client.pttl(key))
     raise InProgress("this song is being separated by another worker", retry_after_s=max(left_ms, 100) / 1000)
 
 

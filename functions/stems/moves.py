@@ -17,29 +17,49 @@ local function drop_parts(song)
 end
 """
 
-# A job does not want any more what the bucket holds of its parts; if no other does (an upload of the same bytes, with
-# the same options), the next worker removes it. A dead letter wants it until it is dropped.
-GIVE_UP = f"""
-local function give_up(job)
-  local wish = redis.call('HGET', '{naming.WANTED}', job)
-  if not wish then return end
-  redis.call('HDEL', '{naming.WANTED}', job)
+# Nobody wants what the bucket holds of a plan, unless a job does: the next worker removes it.
+_DISOWN = f"""
+local function disown(wish)
   for _, other in ipairs(redis.call('HVALS', '{naming.WANTED}')) do
     if other == wish then return end
   end
+  redis.call('SREM', '{naming.UNWANTED}', wish)
   redis.call('SADD', '{naming.UNWANTED}', wish)
 end
 """
 
-# Behind GIVE_UP: a job wants the parts of this plan of its song, and no others.
-WANT = f"""
-local function want(job, songhash, plan)
-  local wish = songhash .. ' ' .. plan
-  if redis.call('HGET', '{naming.WANTED}', job) ~= wish then give_up(job) end
+# A job wants no parts any more. Another upload of the same bytes, with the same options, may want the same ones; and a
+# dead letter wants them until it is dropped.
+GIVE_UP = (
+    _DISOWN
+    + f"""
+local function give_up(job)
+  local wish = redis.call('HGET', '{naming.WANTED}', job)
   redis.call('HDEL', '{naming.WANTED}', job)
-  redis.call('HSET', '{naming.WANTED}', job, wish)
+  if wish then disown(wish) end
 end
 """
+)
+
+# A worker is about to put parts of a plan, or leaves some behind: its job wants these, and no others. One that has
+# ended meanwhile (the worker was paused, or its relay fell silent) wants none.
+# KEYS: job hash. ARGV: job, wish.
+WANT = (
+    GIVE_UP
+    + f"""
+local state = redis.call('HGET', KEYS[1], 'state')
+if state == 'done' or state == 'gone' or state == 'cancelled' or state == 'dropped' then return disown(ARGV[2]) end
+if redis.call('HGET', '{naming.WANTED}', ARGV[1]) ~= ARGV[2] then give_up(ARGV[1]) end
+redis.call('SREM', '{naming.UNWANTED}', ARGV[2])
+redis.call('HSET', '{naming.WANTED}', ARGV[1], ARGV[2])
+"""
+)
+
+# A worker finds that its job needs no parts any more. ARGV: job.
+GIVEN_UP = GIVE_UP + "give_up(ARGV[1])"
+
+# A worker finds that it has put parts of a plan whose jobs may have ended. ARGV: wish.
+DISOWNED = _DISOWN + "disown(ARGV[1])"
 
 # Behind news.LUA: enters the progress of a divided song, the sum of its parts. One part of `count` is (end - begin) /
 # count of it; what is not on its way any more is done.

@@ -57,7 +57,7 @@ class Parted:
         folder.mkdir()
         return parts.decode(
             self.path, folder, self.shelf, name="song", model=self.model, options=self.options, max_duration_s=0,
-            part_s=self.part_s, places=places, stages=Stages(),
+            part_s=self.part_s, places=places, on_long=lambda: None, stages=Stages(),
         )  # fmt: skip
 
     def plan(self, folder: Path, places: int = 0) -> Plan:

@@ -51,7 +51,7 @@ CALLS: dict[str, set[str]] = {
     f"ZRANK stems:waiting {ID}": {"relay", "tracks"},
     f"HMGET stems:job:{ID} state": {"relay", "separate", "tracks"},
     f"HSET stems:job:{ID} state done": {"relay", "separate", "tracks"},
-    f"HDEL stems:job:{ID} state": {"relay", "tracks"},
+    f"HDEL stems:job:{ID} state": {"relay", "separate", "tracks"},
     f"SET stems:lease:{ID} y": {"relay", "separate", "tracks"},
     f"DEL stems:lease:{ID}": {"relay", "separate", "tracks"},
     "ZADD stems:tracks 1 x": {"separate", "tracks"},
@@ -180,7 +180,15 @@ def test_scripts_have_all_commands_that_they_call() -> None:
     """One that is seldom called would be refused only then, in the middle of a move."""
     texts = {
         "relay": [text for module in (scripts, part_scripts) for text in vars(module).values()],
-        "separate": [moves.UPDATE, moves.BEGIN, moves.PART, *vars(lease).values()],
+        "separate": [
+            moves.UPDATE,
+            moves.BEGIN,
+            moves.PART,
+            moves.WANT,
+            moves.GIVEN_UP,
+            moves.DISOWNED,
+            *vars(lease).values(),
+        ],
         "tracks": [moves.EXPECT, moves.CANCEL, moves.RETRY, moves.DROP, *vars(lease).values()],
     }
     conf = (HERE / "users.conf").read_text().replace("\\\n", "")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stems import lease, naming
+from stems import lease, moves, naming
 from stems.config import Settings
 from stems.contract import Upload
 from stems.division import Divided, Wanted
@@ -70,7 +70,6 @@ class Song:
         answer = self.do()
         assert isinstance(answer, Divided)
         self.note(songhash=answer.songhash, plan=answer.plan, state="separating")
-        self.server.redis.hset(naming.WANTED, self.upload.job, f"{answer.songhash} {answer.plan}")
         return answer.wanted(self.upload)
 
     def made(self) -> list[Wanted]:
@@ -85,12 +84,17 @@ class Song:
             self.server.redis.hset(naming.job_key(self.upload.job), name, value)
 
     def again(self) -> tuple[Upload, Divided]:
-        """Upload the same bytes as another song, divide that, and note it as the relay does."""
+        """Upload the same bytes as another song and divide that."""
         upload = self.put(self.path, "again")
         answer = self.other.do(upload, Stages())
         assert isinstance(answer, Divided)
-        self.server.redis.hset(naming.WANTED, upload.job, f"{answer.songhash} {answer.plan}")
         return upload, answer
+
+    def ended(self, state: str) -> None:
+        """Note how the song ended, as the relay does, or whoever cancels it."""
+        self.note(state=state)
+        if state != "failed":
+            self.server.redis.eval(moves.GIVEN_UP, 0, self.upload.job)
 
     def left(self) -> list[str]:
         """Return what there is of the song's parts, all plans of it, without their folders."""
@@ -157,10 +161,12 @@ def test_a_worker_that_was_paused_takes_its_part_back(song: Song, monkeypatch: p
         shelf.put_about(name, about)
         assert isinstance(song.other.do(song.upload, Stages()), Track)
         assert song.left() == []
+        song.ended("done")
 
     once(monkeypatch, Shelf, "put_about", meanwhile)
     song.worker.make(second)
     assert song.left() == []
+    song.note(state="separating")
     # Where the song is to be divided again, the part counts.
     monkeypatch.undo()
     song.forget(first.songhash)
@@ -178,7 +184,7 @@ def test_parts_of_a_song_that_nobody_wants_go(
     song.worker.make(first)
 
     def meanwhile(*_: Any) -> None:
-        song.note(state=state)
+        song.ended(state)
         # The worker has the word of Redis with its next segment.
         song.worker._progress._followed[second.job] = True
 
@@ -272,16 +278,22 @@ def test_a_cover_that_is_lost_does_not_end_a_song(server: Server, tmp_path: Path
     assert covered.left() == []
 
 
-def test_parts_that_another_upload_of_the_song_needs_stay_whoever_is_cancelled(
-    song: Song, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["cancelled in a part", "cancelled", "removed before a part", "removed"])
+def test_parts_that_another_upload_of_the_song_needs_stay(
+    song: Song, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, last = song.divided()
     song.worker.make(first)
     other, answer = song.again()
     assert [each.name for each in answer.parts] == [last.name]
-    once(monkeypatch, Spool, "write", lambda *_: cancelled(song, last))
-    with pytest.raises(Cancelled):
-        song.worker.make(last)
+    if how == "cancelled in a part":
+        once(monkeypatch, Spool, "write", lambda *_: cancelled(song, last))
+    elif how == "cancelled":
+        song.note(cancel="1")
+    else:
+        song.server.login("root").remove_object("queue", song.upload.key)
+    with pytest.raises((Cancelled, ObjectGone)):
+        song.worker.make(last) if how.endswith("a part") else song.do()
     song.other.make(answer.wanted(other)[0])
     track = song.other.do(other, Stages())
     assert isinstance(track, Track)
@@ -290,7 +302,7 @@ def test_parts_that_another_upload_of_the_song_needs_stay_whoever_is_cancelled(
 
 def cancelled(song: Song, part: Wanted) -> None:
     """Cancel a song while its part is made, as CANCEL and the next word to the worker do."""
-    song.note(state="cancelled")
+    song.ended("cancelled")
     song.worker._progress._followed[part.job] = True
 
 
@@ -299,12 +311,15 @@ def test_parts_that_nobody_wants_are_removed_when_nobody_is_at_work_on_the_song(
 ) -> None:
     first, _ = song.divided()
     wish = f"{first.songhash} {first.plan}"
-    song.server.redis.sadd(naming.UNWANTED, wish)
+    song.ended("gone")
     with lease.held(song.worker._redis, first.songhash, 30):
         song.other._leftovers.tidy()
     with monkeypatch.context() as away:
         away.setattr(Storage, "names", fail)
         song.other._leftovers.tidy()
+    song.server.redis.config_set("maxmemory", 1)  # it can tell that nobody wants them, and lend no lease
+    song.other._leftovers.tidy()
+    song.server.redis.config_set("maxmemory", 0)
     assert (song.left() != [], song.server.redis.smembers(naming.UNWANTED)) == (True, {wish})
     song.other._leftovers.tidy()
     assert (song.left(), song.server.redis.smembers(naming.UNWANTED)) == ([], set())
@@ -332,9 +347,7 @@ def test_a_part_that_ends_after_its_song_was_dropped_takes_itself_back(
     first, second = song.divided()
 
     def dropped(*_: Any) -> None:
-        song.note(state="dropped")
-        song.server.redis.hdel(naming.WANTED, song.upload.job)
-        song.server.redis.sadd(naming.UNWANTED, f"{first.songhash} {first.plan}")
+        song.ended("dropped")
         song.other._leftovers.tidy()
         assert song.left() == []
 
@@ -343,7 +356,36 @@ def test_a_part_that_ends_after_its_song_was_dropped_takes_itself_back(
     assert song.left() == []
 
 
-def test_a_record_keeps_its_files_until_another_takes_its_place(server: Server, tmp_path: Path, song: Song) -> None:
+@pytest.mark.parametrize("how", ["cancelled", "removed"])
+def test_what_the_first_worker_of_a_song_left_behind_goes_with_the_song(
+    song: Song, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once(monkeypatch, Shelf, "put_plan", fail)
+    with pytest.raises(StorageUnavailable):
+        song.do()
+    assert song.left() == ["mix.f32"]
+    if how == "cancelled":
+        song.note(cancel="1")
+    else:
+        song.server.login("root").remove_object("queue", song.upload.key)
+    with pytest.raises((Cancelled, ObjectGone)):
+        song.other.do(song.upload, Stages())
+    assert song.left() == []
+
+
+def test_what_a_worker_puts_that_was_paused_until_its_song_had_ended_goes_with_the_next(
+    song: Song, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once(monkeypatch, Shelf, "put_plan", lambda *_: song.ended("done"))
+    assert isinstance(song.do(), Divided)
+    assert {"mix.f32", "plan.json"} <= {*song.left()}
+    song.other._leftovers.tidy()
+    assert song.left() == []
+
+
+def test_a_record_keeps_its_files_until_another_takes_its_place(
+    server: Server, tmp_path: Path, song: Song, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = make(tmp_path / "wishes.flac", "-c:a", "flac", duration_s=11.2)
 
     def asked(format: str) -> Song:
@@ -370,7 +412,9 @@ def test_a_record_keeps_its_files_until_another_takes_its_place(server: Server, 
     with pytest.raises(TransientError, match="is not there any more"):
         better.do()
     assert published() == whole
-    better.note(cancel="1")
+    (join,) = [each for each in better.divided() if each.name == "join-other"]
+    better.worker.make(join)
+    once(monkeypatch, Shelf, "there", lambda *_: better.note(cancel="1"))
     with pytest.raises(Cancelled):
         better.do()
     assert published() == whole

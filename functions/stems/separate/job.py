@@ -85,8 +85,7 @@ class Worker:
         try:
             return self._do(upload, stages, places, divided)
         except (Cancelled, ObjectGone) as error:
-            if divided:
-                self._leftovers.drop(divided, upload.job)
+            self._leftovers.give_up(upload.job)
             if isinstance(error, Cancelled):
                 # Last, as the tag `separating` may have come after the one of whoever cancelled.
                 self._storage.tag(upload, "cancelled")
@@ -115,15 +114,12 @@ class Worker:
                         self._fetched(upload, path, stages)
                     made = self._separate(_Song(upload, path, options, whole, model, shelf, plan), stages, places)
                     if isinstance(made, Divided):
-                        self._leftovers.keep(shelf)
+                        self._leftovers.want(shelf, upload.job)
                         return made
                     track = made
                 else:
                     _log.info("answered from the existing result", extra=_extra(upload, track))
-                # Also where the worker that wrote the record came no further; and what was made of another wish.
-                shelf.clear()
-                if divided and divided.id != shelf.id:
-                    self._leftovers.clear(divided, upload.job)
+                shelf.clear()  # also where the worker that wrote the record came no further
                 # Within the lease: who removes the track has the last word.
                 self._index.add(track)
                 self._storage.tag(upload, "done", songhash=track.songhash)
@@ -143,7 +139,7 @@ class Worker:
         try:
             self._storage.check_upload(wanted.upload)
         except ObjectGone:
-            self._leftovers.drop(shelf, wanted.upload.job)
+            self._leftovers.give_up(wanted.upload.job)
             raise
         plan = shelf.plan()
         if plan is None or wanted.name not in (*plan.parts, *plan.joins):
@@ -158,12 +154,16 @@ class Worker:
                 try:
                     self._make(wanted, shelf, plan, Path(folder))
                 except Cancelled:
-                    if self._leftovers.is_over(wanted.upload.job):
-                        self._leftovers.drop(shelf, wanted.upload.job)
+                    self._take_back(shelf)
                     raise
-            # Whoever ended the song while this worker was paused has removed what was there by then.
-            if shelf.plan() is None and (self._leftovers.is_over(wanted.upload.job) or self._is_done(plan)):
-                self._leftovers.drop(shelf, wanted.upload.job)
+            self._take_back(shelf)
+
+    def _take_back(self, shelf: Shelf) -> None:
+        """Look whether the song has ended while a part of it was made: who removed the others did not see this one."""
+        if shelf.plan() is None:
+            self._leftovers.disown(shelf)
+        else:
+            self._leftovers.tidy()
 
     def _make(self, wanted: Wanted, shelf: Shelf, plan: Plan, folder: Path) -> None:
         if wanted.name in plan.joins:
@@ -175,10 +175,6 @@ class Worker:
             raise ObjectGone(f"the song was divided for another model {plan.model} than the one that is here")
         on_part = partial(self._on_progress, wanted.job)
         self._bench.computing(parts.make, shelf, plan, wanted.name, folder, model, on_part)
-
-    def _is_done(self, plan: Plan) -> bool:
-        record = self._publisher.record(plan.songhash)
-        return self._publisher.existing(record, plan.options, self._bench.model(plan.model)) is not None
 
     def _separate(self, song: _Song, stages: Stages, places: int) -> Track | Divided:
         """Separate a song as a whole, or say which parts of it are missing, or join them."""
@@ -197,6 +193,7 @@ class Worker:
                     max_duration_s=limit_s,
                     part_s=self._settings.part_s,
                     places=places,
+                    on_long=partial(self._leftovers.want, shelf, song.upload.job),
                     stages=stages,
                 )
             if isinstance(found, Plan):
@@ -219,16 +216,9 @@ class Worker:
         return self._publish(song, result.length, stems, result.peaks, stages)
 
     def _join(self, song: _Song, plan: Plan, stages: Stages) -> Track | Divided:
-        try:
-            return self._joined(song, plan, stages)
-        except Cancelled:
-            self._leftovers.clear(song.shelf, song.upload.job)
-            raise
-
-    def _joined(self, song: _Song, plan: Plan, stages: Stages) -> Track | Divided:
         missing = parts.missing(song.shelf, plan)
+        self._check(song.upload.job)
         if missing:
-            self._check(song.upload.job)
             _log.info("divided", extra={"key": song.upload.key, "job": song.upload.job, "parts": len(missing.parts)})
             return missing
 

@@ -6,6 +6,7 @@ Every step looks first at what is there, and may be repeated: it writes the same
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from stems.division import Divided, Next
 from stems.errors import ObjectGone, TransientError
@@ -47,16 +48,23 @@ def decode(
     max_duration_s: float,
     part_s: float,
     places: int,
+    on_long: Callable[[], None],
     stages: Stages,
 ) -> Song | Plan:
     """Decode an upload into `folder`; a song longer than a part goes to the shelf instead, divided.
 
-    `name`: what the song is called if it has no title. Raises BadAudio and what storing raises.
+    `name`: what the song is called if it has no title; `on_long` is called before anything goes to the shelf. Raises
+    BadAudio and what storing raises.
     """
+
+    def store(sound: BinaryIO) -> None:
+        on_long()
+        shelf.put_mix(sound)
+
     rate_hz, spool = model.sample_rate_hz, folder / "song.f32"
     whole = int(plans.longest_whole_s(model, part_s, places) * rate_hz)
     stems = options.wanted(model.sources)
-    with stages("decode"), Spill(spool, whole * audio.frame_bytes(model.channels), shelf.put_mix) as spill:
+    with stages("decode"), Spill(spool, whole * audio.frame_bytes(model.channels), store) as spill:
         song = audio.decode(
             path,
             spool,
@@ -161,7 +169,6 @@ def join_all(
         abouts = [shelf.about(part) for part in plan.parts]
         level, joins = join.gain(abouts), [shelf.joined(name) for name in plan.joins]
         if plan.apart:
-            on_progress(1)  # the last word before files may take the place of those that a record names
             with stages("put"):
                 stems = tuple(publisher.take(plan.songhash, stem) for each in joins for stem in each.stems)
         else:

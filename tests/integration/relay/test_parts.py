@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from stems import naming
+from stems import moves, naming
 from stems.contract import TYPE_DIVIDED
 from stems.division import Divided, Next, Wanted
 from stems_relay.inbox import Inbox, Taken
@@ -30,7 +30,14 @@ async def division(relay: Inbox, answer: Divided | None = None) -> None:
     """Take the song and divide it."""
     song = await taken(relay)
     assert song.message == upload()
+    await want(relay, song, answer)
     assert await relay.divide(song, answer or divided(), MOST) == "divided"
+
+
+async def want(relay: Inbox, song: Taken, answer: Divided | None = None) -> None:
+    """Note, as a worker does before it answers, whose parts lie in the bucket."""
+    job, wish = song.message.job, f"{SONGHASH} {(answer or divided()).plan}"
+    await relay._redis.register_script(moves.WANT)(keys=[naming.job_key(job)], args=[job, wish])
 
 
 async def part(relay: Inbox) -> Taken:
@@ -252,11 +259,13 @@ def test_parts_that_another_upload_of_the_song_needs_stay(stack: Stack, how: str
         other = upload("the same.mp3")
         for each in (upload(), other):
             await one.claim(each)
-            assert await one.divide(await taken(one), divided(NAMES[0]), MOST) == "divided"
+            job = await taken(one)
+            await want(one, job)
+            assert await one.divide(job, divided(NAMES[0]), MOST) == "divided"
         if how != "in parts":
-            for job in [await part(one), await part(one)]:
-                to = "failed" if how == "dead" and job.message.key == other.key else "done"
-                assert await one.settle(job, to, error="noise") == to
+            for each_part in [await part(one), await part(one)]:
+                to = "failed" if how == "dead" and each_part.message.key == other.key else "done"
+                assert await one.settle(each_part, to, error="noise") == to
         assert stack.jobs.cancel(SONG) == "cancelled"
         assert unwanted(stack) == set()
         assert stack.jobs.drop(other.job) if how == "dead" else stack.jobs.cancel(other.job)
@@ -297,6 +306,50 @@ def test_the_parts_of_a_plan_that_another_takes_the_place_of_are_for_a_worker_to
         assert await one.settle(await taken(one), "done") == "done"
         assert unwanted(stack) == {f"{SONGHASH} {PLAN}", f"{SONGHASH} {'c' * 16}"}
         assert stack.redis.hgetall(naming.WANTED) == {}
+
+    in_line(stack, act)
+
+
+@pytest.mark.parametrize("state", ["done", "gone", "cancelled", "dropped"])
+def test_a_worker_that_was_late_wants_nothing_for_a_job_that_has_ended(stack: Stack, state: str) -> None:
+    async def act(one: Inbox, two: Inbox) -> None:
+        await one.claim(upload())
+        job = await taken(one)
+        await one.settle(job, "failed" if state == "dropped" else "waiting" if state == "cancelled" else state)
+        if state == "cancelled":
+            assert stack.jobs.cancel(SONG) == state
+        elif state == "dropped":
+            assert stack.jobs.drop(SONG)
+        await want(one, job)
+        assert (stack.redis.hgetall(naming.WANTED), unwanted(stack)) == ({}, {f"{SONGHASH} {PLAN}"})
+        # Another upload of the same begins: they are wanted again.
+        other = upload("the same.mp3")
+        await one.claim(other)
+        await want(one, await taken(one))
+        assert (stack.redis.hgetall(naming.WANTED), unwanted(stack)) == ({other.job: f"{SONGHASH} {PLAN}"}, set())
+
+    in_line(stack, act)
+
+
+def test_a_full_redis_lets_songs_in_parts_end(stack: Stack) -> None:
+    """The first write of each script needs no memory; then it may end (stems_relay.scripts)."""
+
+    async def act(one: Inbox, two: Inbox) -> None:
+        other = upload("the same.mp3")
+        for each in (upload(), other):
+            await one.claim(each)
+        song, same = await taken(one), await taken(one)
+        stack.redis.config_set("maxmemory", 1)
+        try:
+            for job in (song, same):
+                await want(one, job)
+            await want(one, song, replace(divided(), plan="c" * 16))
+            assert await one.divide(song, replace(divided(), plan="c" * 16), MOST) == "divided"
+            assert stack.jobs.cancel(SONG) == "cancelled"
+            assert await one.settle(same, "gone") == "gone"
+        finally:
+            stack.redis.config_set("maxmemory", 0)
+        assert unwanted(stack) == {f"{SONGHASH} {PLAN}", f"{SONGHASH} {'c' * 16}"}
 
     in_line(stack, act)
 
@@ -368,7 +421,6 @@ def test_what_happens_while_a_song_is_divided_comes_first(stack: Stack, how: str
             assert stack.jobs.cancel(SONG) == "cancelled"
         assert [await one.divide(job, divided(), MOST) for _ in range(2)] == [how, how]
         assert left(stack) == []
-        assert stack.redis.hgetall(naming.WANTED) == {SONG: f"{SONGHASH} {PLAN}"}  # until the delivery is settled
         if how == "often":
             assert await one.settle(job, "failed", error="often") == "failed"
             # Who tries it again has mended the cause: it may be divided as often as at first.
