@@ -83,13 +83,16 @@ class Worker:
         self._leftovers.tidy()
         divided = self._leftovers.of(upload.job)
         try:
-            return self._do(upload, stages, places, divided)
+            made = self._do(upload, stages, places, divided)
         except (Cancelled, ObjectGone) as error:
             self._leftovers.give_up(upload.job)
             if isinstance(error, Cancelled):
                 # Last, as the tag `separating` may have come after the one of whoever cancelled.
                 self._storage.tag(upload, "cancelled")
             raise
+        if divided and isinstance(made, Track):
+            self._leftovers.give_up(upload.job)
+        return made
 
     def _do(self, upload: Upload, stages: Stages, places: int, divided: Shelf | None) -> Track | Divided:
         held = lease.held(self._redis, upload.job, self._settings.lease_s)

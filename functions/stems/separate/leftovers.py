@@ -45,7 +45,7 @@ class Leftovers:
             self._want(keys=[naming.job_key(job)], args=[job, _wish(shelf)])
 
     def give_up(self, job: str) -> None:
-        """Remove what a job wanted, unless another one wants it: the job was cancelled, or its upload is gone."""
+        """Remove what a job wanted, unless another one wants it: it is done, was cancelled, or its upload is gone."""
         with suppress(redis.RedisError):
             self._given_up(args=[job])
         self.tidy()
