@@ -180,7 +180,7 @@ def test_an_event_of_another_bucket_is_refused(pipeline: Pipeline, separated: Up
 
 def test_an_event_that_is_too_long_is_not_read(pipeline: Pipeline, separated: Upload) -> None:
     headers, _ = to_http(separated.to_event())
-    headers |= {SECRET_HEADER: pipeline.stack.keys["sink"], "Content-Length": str(1 << 20)}
+    headers |= {SECRET_HEADER: pipeline.stack.keys["sink"], "Content-Length": str((1 << 20) + 1)}
     with closing(HTTPConnection("127.0.0.1", pipeline.stack.ports["separate"], timeout=60)) as connection:
         connection.request("POST", "/", headers=headers)  # and not a byte of it is sent
         assert connection.getresponse().status == 413
