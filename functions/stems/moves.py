@@ -17,7 +17,8 @@ local function drop_parts(song)
 end
 """
 
-# Nobody wants what the bucket holds of a plan, unless a job does: the next worker removes it.
+# Nobody wants what the bucket holds of a plan, unless a job does: the next worker removes it. Here and below, the first
+# write needs no memory, so that a full Redis lets the others through (stems_relay.scripts).
 _DISOWN = f"""
 local function disown(wish)
   for _, other in ipairs(redis.call('HVALS', '{naming.WANTED}')) do

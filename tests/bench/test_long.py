@@ -50,8 +50,7 @@ class Timed:
     ) -> None:
         self.stack = Stack(folder, programs, {**own, "OMP_NUM_THREADS": "1", "STEMS_DEVICE": "cpu"}, workers)
         self.stack.start()
-        names = ("separate", *(f"separate-{number}" for number in range(2, workers + 1)))
-        for name, core in zip(names, sorted(os.sched_getaffinity(0)), strict=False) if cores else ():
+        for name, core in zip(self.stack._separate, sorted(os.sched_getaffinity(0)), strict=False) if cores else ():
             pin(self.stack.pid(f"pipeline:{name}"), core)
         self.hands = Pipeline(self.stack)
 
@@ -155,7 +154,7 @@ def test_an_hour_in_requests_of_a_minute(tmp_path: Path, programs: Programs) -> 
         print(f"  there after {time.monotonic() - started:.0f} s: {track['stages_s']}")
         begun = hands.begun(path.name)
         print(f"  how often each part was begun: {sorted(begun.items())}")
-        took = deliveries(stack, path.name)
+        took = sorted((seconds for seconds, _ in deliveries(stack, path.name)), reverse=True)
         print(f"  {len(took)} deliveries that were answered, in s: {took}")
         assert max(took) < LIMIT_S
         # One for the worker that was killed, one for what was in work when Redis forgot that it was.
@@ -165,13 +164,13 @@ def test_an_hour_in_requests_of_a_minute(tmp_path: Path, programs: Programs) -> 
         stack.stop()
 
 
-def deliveries(stack: Stack, key: str) -> list[float]:
-    """Return the seconds that the deliveries of a song and of its parts took, the longest first; none took too long."""
+def deliveries(stack: Stack, key: str) -> list[tuple[float, str]]:
+    """Return the seconds that each delivery of a song and of its parts took, with its line; none took too long."""
     log = (stack.root / "logs" / "relay.log").read_text(errors="replace")
     lines = [line for line in log.splitlines() if f"key={key}" in line]
     late = [line for line in lines if re.search(r"no answer from \S+ in time", line)]
     assert late == []
-    return sorted((float(found[1]) for line in lines if (found := re.search(r" seconds=([\d.]+)", line))), reverse=True)
+    return [(float(found[1]), line) for line in lines if (found := re.search(r" seconds=([\d.]+)", line))]
 
 
 @pytest.mark.bench
@@ -184,12 +183,11 @@ def test_the_longest(tmp_path: Path, programs: Programs) -> None:
         etag = two.hands.put(path, path.name, {"stems": "vocals"})
         track = two.hands.done(path.name, etag, 7200)
         print(f"  there after {time.monotonic() - started:.0f} s: {track['stages_s']}")
-        log = (two.stack.root / "logs" / "relay.log").read_text(errors="replace")
-        told = [line for line in log.splitlines() if f"key={path.name}" in line and " seconds=" in line]
-        of_parts = [float(line.partition(" seconds=")[2].split()[0]) for line in told if ".part-" in line]
+        told = deliveries(two.stack, path.name)
+        of_parts = [seconds for seconds, line in told if ".part-" in line]
         middle = statistics.median(of_parts)
         print(f"  {len(of_parts)} parts: {middle:.1f} s, median, {max(of_parts):.1f} at most; all the rest:")
-        print("\n".join(f"    {line}" for line in told if ".part-" not in line))
+        print("\n".join(f"    {line}" for _, line in told if ".part-" not in line))
         storage = Storage(Settings.from_env(two.stack.environ("separate")))
         (stem,) = storage.track(track["songhash"]).stems
         copying = time.monotonic()
